@@ -1,0 +1,1 @@
+"""Patches, masks, splits and the synthetic plantation."""

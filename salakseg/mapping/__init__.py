@@ -1,0 +1,1 @@
+"""From an orthomosaic to a land-cover map."""

@@ -1,0 +1,1 @@
+"""The segmentation network, its checkpoint and the engines that run it."""
