@@ -1,0 +1,170 @@
+"""The index of the patches: which pictures there are, which have a mask, and which photo each was cut from.
+
+The layout is ``ROOT/<folder>/{images,masks}/<photo>_patch_<row>_<col>.png``, or plain ``ROOT/{images,masks}``. A
+picture whose name does not follow the pattern is a photo of its own. Nothing is decoded here: half a million patches
+are indexed from the directory listings alone.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from salakseg.errors import DataError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+MASK_SUFFIXES = (".png", ".tif", ".tiff")
+
+_PATCH_NAME = re.compile(r"(?P<photo>.+)_patch_(?P<row>\d+)_(?P<col>\d+)", re.IGNORECASE)
+
+
+class Photo(NamedTuple):
+    """What is never divided between parts of a split: one drone photo of one folder."""
+
+    folder: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """One picture on disk.
+
+    Attributes:
+        folder: Folder below the root, "" for the plain layout.
+        image: File name in ``images/``.
+        mask: File name in ``masks/``, None for an unlabelled patch.
+        photo: Name of the photo that the patch was cut from.
+    """
+
+    folder: str
+    image: str
+    mask: str | None
+    photo: str
+
+    @property
+    def photo_key(self) -> Photo:
+        """Folder and photo."""
+        return Photo(self.folder, self.photo)
+
+
+@dataclass(frozen=True, slots=True)
+class PatchIndex:
+    """All patches below a root, sorted by folder and file name.
+
+    Attributes:
+        root: The data root.
+        patches: The patches.
+        orphan_masks: Masks without a picture, relative to the root; they are left out.
+    """
+
+    root: Path
+    patches: tuple[Patch, ...]
+    orphan_masks: tuple[str, ...] = ()
+
+    def image_path(self, patch: Patch) -> Path:
+        """Where the picture of a patch lies."""
+        return self.root / patch.folder / "images" / patch.image
+
+    def mask_path(self, patch: Patch) -> Path:
+        """Where the mask of a labelled patch lies."""
+        if patch.mask is None:
+            raise ValueError(f"{patch.image} is unlabelled")
+        return self.root / patch.folder / "masks" / patch.mask
+
+    def photos(self) -> dict[Photo, list[Patch]]:
+        """The patches of each photo."""
+        groups: dict[Photo, list[Patch]] = {}
+        for patch in self.patches:
+            groups.setdefault(patch.photo_key, []).append(patch)
+        return groups
+
+    @property
+    def labelled_count(self) -> int:
+        """How many patches have a mask."""
+        return sum(patch.mask is not None for patch in self.patches)
+
+
+def index_patches(root: Path) -> PatchIndex:
+    """Lists every patch below a root.
+
+    Args:
+        root: The data root in one of the two layouts.
+
+    Raises:
+        DataError: The root is missing, has neither layout, holds no pictures, or two files claim the same patch.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} is no folder; name the folder with the patches with --data-root.")
+    patches: list[Patch] = []
+    orphans: list[str] = []
+    for folder in _patch_folders(root):
+        found, left_over = _index_folder(root, folder)
+        patches += found
+        orphans += left_over
+    if not patches:
+        raise DataError(f"{root} holds no pictures ({', '.join(IMAGE_SUFFIXES)}) in its images folders.")
+    return PatchIndex(root, tuple(patches), tuple(orphans))
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """A sort key by which ``salak-1-10`` follows ``salak-1-9``."""
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", name))
+
+
+def _patch_folders(root: Path) -> list[str]:
+    if (root / "images").is_dir():
+        return [""]
+    folders = sorted((p.name for p in root.iterdir() if (p / "images").is_dir()), key=natural_key)
+    if not folders:
+        raise DataError(
+            f"{root} has no folder 'images', nor have its subfolders; expected {root}/<folder>/images and .../masks."
+        )
+    return folders
+
+
+def _index_folder(root: Path, folder: str) -> tuple[list[Patch], list[str]]:
+    masks = _by_stem(root / folder / "masks", MASK_SUFFIXES, required=False)
+    images = _by_stem(root / folder / "images", IMAGE_SUFFIXES, required=True)
+    folder = sys.intern(folder)
+    patches = [Patch(folder, name, masks.pop(stem, None), sys.intern(_photo_of(stem))) for stem, name in images.items()]
+    return patches, [os.path.join(folder, "masks", name) for name in masks.values()]
+
+
+def _by_stem(folder: Path, suffixes: tuple[str, ...], required: bool) -> dict[str, str]:
+    """File names by stem, sorted; a lossy mask or a doubled stem is refused."""
+    if not required and not folder.is_dir():
+        return {}
+    names: dict[str, str] = {}
+    for name in sorted(_visible_files(folder)):
+        stem, suffix = os.path.splitext(name)
+        suffix = suffix.lower()
+        if suffix not in suffixes:
+            if suffix in IMAGE_SUFFIXES:
+                raise DataError(f"{folder / name} is a JPEG mask, whose colours are blurred; save masks as PNG.")
+            continue
+        if stem in names:
+            raise DataError(f"{folder} holds both {names[stem]} and {name}; remove one, a patch is known by its stem.")
+        names[stem] = name
+    return names
+
+
+def _visible_files(folder: Path) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        yield from (entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
+
+
+def _photo_of(stem: str) -> str:
+    match = _PATCH_NAME.fullmatch(stem)
+    return match["photo"] if match else stem
+
+
+def count_by_folder(patches: Iterable[Patch]) -> dict[str, tuple[int, int]]:
+    """Labelled and all patches of each folder, for a first look at the data."""
+    counts: dict[str, tuple[int, int]] = {}
+    for patch in patches:
+        labelled, total = counts.get(patch.folder, (0, 0))
+        counts[patch.folder] = (labelled + (patch.mask is not None), total + 1)
+    return counts

@@ -1,0 +1,323 @@
+"""Train, validation and test parts that cannot leak into each other.
+
+Neighbouring drone photos overlap by 70 % and more, so a split by patch, and even one by photo, shows the network its
+own examination. Whole folders or blocks of consecutive photos are held out instead, and the photos next to a held-out
+block (the gap) are used nowhere. The search balances the class shares of the parts, so that rare classes reach each.
+"""
+
+import csv
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from salakseg.classes import ClassMap
+from salakseg.data.patches import Patch, PatchIndex, Photo, natural_key
+from salakseg.data.survey import Survey
+from salakseg.errors import DataError
+
+CANDIDATES = 4000
+"""How many random divisions the search looks at; more gain nothing measurable on sets of the field's size."""
+
+
+class Role(StrEnum):
+    """What a photo is used for. Only `LABELLED` masks are ever trained on."""
+
+    LABELLED = "labelled"
+    UNLABELLED = "unlabelled"
+    VAL = "val"
+    TEST = "test"
+    GAP = "gap"
+
+
+HELD_OUT = (Role.VAL, Role.TEST)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPlan:
+    """How a split is made.
+
+    Attributes:
+        by: "block" holds out runs of consecutive photos, "folder" whole folders.
+        val_share: Wanted share of the labelled pixels in the validation part, 0 to 1.
+        test_share: The same for the test part; 0 for no test part.
+        gap: Photos to either side of a held-out photo that are used nowhere. At 70 % forward overlap the third
+            neighbour still shows a tenth of the same ground, the fourth none.
+        seed: Seed of the search.
+    """
+
+    by: str = "block"
+    val_share: float = 0.15
+    test_share: float = 0.15
+    gap: int = 3
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The role of every photo.
+
+    Attributes:
+        roles: Role by photo.
+        missing: Classes that have no pixel in a part, as (part, class name).
+    """
+
+    roles: Mapping[Photo, Role]
+    missing: tuple[tuple[str, str], ...] = ()
+
+    def patches(self, index: PatchIndex, role: Role) -> tuple[Patch, ...]:
+        """The patches of a part.
+
+        Labelled, validation and test parts hold the patches with a mask. The unlabelled part holds every patch of an
+        unlabelled photo, whether it has a mask or not, and the patches of a labelled photo that have none.
+        """
+        if role is not Role.UNLABELLED:
+            return tuple(p for p in index.patches if self.roles[p.photo_key] is role and p.mask is not None)
+        return tuple(
+            p
+            for p in index.patches
+            if self.roles[p.photo_key] is role or (self.roles[p.photo_key] is Role.LABELLED and p.mask is None)
+        )
+
+    def to_rows(self) -> list[list[str]]:
+        """Plain rows of folder, photo and role."""
+        return [[photo.folder, photo.name, role.value] for photo, role in self.roles.items()]
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Sequence[str]]) -> "Split":
+        """The reverse of `to_rows`."""
+        return cls({Photo(folder, name): Role(role) for folder, name, role in rows})
+
+
+def make_split(index: PatchIndex, survey: Survey, class_map: ClassMap, plan: SplitPlan) -> Split:
+    """Searches a leak-free split with balanced classes.
+
+    Args:
+        index: The patches.
+        survey: Class pixels of every labelled photo.
+        class_map: Classes, for naming those that cannot reach every part.
+        plan: Kind of split, shares, gap.
+
+    Raises:
+        DataError: There are too few labelled photos or folders for the wanted parts.
+    """
+    order = _Order(index, survey)
+    if not order.photos:
+        raise DataError(f"{index.root} has no labelled patch; put masks with the pictures' names into masks folders.")
+    generator = np.random.default_rng(plan.seed)
+    candidates = _folder_candidates(order, plan, generator) if plan.by == "folder" else _blocks(order, plan, generator)
+    best: tuple[float, NDArray[np.int8]] | None = None
+    for parts in candidates:
+        cost = _cost(order, parts, plan)
+        if best is None or cost < best[0]:
+            best = (cost, parts)
+    if best is None:
+        raise DataError(_too_few(index, order, plan))
+    return _finish(index, order, best[1], plan, class_map)
+
+
+def write_split(split: Split, path: Path) -> None:
+    """Writes ``folder,photo,role`` lines; the file appears only when whole."""
+    temporary = path.with_name(f".{path.name}.partial")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["folder", "photo", "role"])
+        writer.writerows(split.to_rows())
+    os.replace(temporary, path)
+
+
+def read_split(path: Path, index: PatchIndex) -> Split:
+    """Reads a split and checks that it covers the patches.
+
+    Raises:
+        DataError: A bad line, a photo without a role, or a labelled, validation or test part without masks.
+    """
+    roles: dict[Photo, Role] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            for line, row in enumerate(csv.DictReader(file), start=2):
+                photo, role = _parse_row(row, f"{path} line {line}")
+                if roles.setdefault(photo, role) is not role:
+                    raise DataError(f"{path} line {line}: photo {photo.name!r} has two roles; keep one.")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a CSV file ({error}).") from error
+    photos = index.photos()
+    strangers = [photo for photo in photos if photo not in roles]
+    if strangers:
+        raise DataError(
+            f"{path} gives no role to {len(strangers)} photos, the first is {_spell(strangers[0])}; "
+            "add their lines, or remove the file to make a new split."
+        )
+    split = Split({photo: roles[photo] for photo in photos})
+    for role in (Role.LABELLED, Role.VAL):
+        if not split.patches(index, role):
+            raise DataError(f"{path} leaves no patch with a mask in the {role.value} part; give it at least one photo.")
+    return split
+
+
+def _parse_row(row: Mapping[str | None, str | None], where: str) -> tuple[Photo, Role]:
+    folder, name, role = (row.get(column) for column in ("folder", "photo", "role"))
+    if folder is None or name is None or role is None:
+        raise DataError(f"{where}: expected the columns folder, photo and role.")
+    try:
+        return Photo(folder, name), Role(role.strip())
+    except ValueError as error:
+        raise DataError(f"{where}: {role!r} is no role; use {', '.join(r.value for r in Role)}.") from error
+
+
+class _Order:
+    """Labelled photos in flight order, with what the search needs of them as arrays.
+
+    Attributes:
+        photos: Labelled photos, by folder and flight order.
+        folder: Folder number of each, int [N].
+        place: Place of each along its flight, int [N]; a difference of one is the next photo.
+        pixels: Class pixels of each, float [N, K].
+        places: Place of every photo, labelled or not.
+    """
+
+    def __init__(self, index: PatchIndex, survey: Survey) -> None:
+        everything = list(index.photos())
+        self.places = _flight_places(everything)
+        labelled = [photo for photo in everything if photo in survey.pixels]
+        labelled.sort(key=lambda photo: (natural_key(photo.folder), self.places[photo]))
+        self.photos = labelled
+        folders = sorted({photo.folder for photo in labelled}, key=natural_key)
+        self.folder = np.array([folders.index(photo.folder) for photo in labelled], dtype=int)
+        self.place = np.array([self.places[photo] for photo in labelled], dtype=int)
+        self.pixels = np.array([survey.pixels[photo] for photo in labelled], dtype=float)
+
+
+def _flight_places(photos: Sequence[Photo]) -> dict[Photo, int]:
+    """Place of each photo along the flight of its folder.
+
+    The number in the name, where all names of a folder share the rest (``DJI_0462``); else the position in natural
+    order, which can only make the gap wider, because missing numbers are not seen.
+    """
+    folders: dict[str, list[Photo]] = {}
+    for photo in photos:
+        folders.setdefault(photo.folder, []).append(photo)
+    places: dict[Photo, int] = {}
+    for members in folders.values():
+        members.sort(key=lambda photo: natural_key(photo.name))
+        matches = [re.fullmatch(r"(.*?)(\d+)(\D*)", photo.name) for photo in members]
+        rest = {(m[1], m[3]) for m in matches if m}
+        numbered = len(rest) == 1 and all(matches)
+        for position, (photo, match) in enumerate(zip(members, matches, strict=True)):
+            places[photo] = int(match[2]) if numbered and match else position
+    return places
+
+
+_TRAIN, _VAL, _TEST, _GAP = range(4)
+
+
+def _blocks(order: _Order, plan: SplitPlan, generator: np.random.Generator) -> Iterator[NDArray[np.int8]]:
+    """Random divisions that hold out one to three runs of consecutive labelled photos for each part."""
+    count = len(order.photos)
+    for _ in range(CANDIDATES):
+        parts = np.zeros(count, np.int8)
+        for part, share in ((_VAL, plan.val_share), (_TEST, plan.test_share)):
+            if share <= 0:
+                continue
+            runs = int(generator.integers(1, 4))
+            length = max(1, round(share * count / runs * generator.uniform(0.6, 1.4)))
+            for start in generator.integers(0, count, size=runs):
+                inside = np.arange(start, min(start + length, count))
+                parts[inside[order.folder[inside] == order.folder[start]]] = part
+        if _apply_gap(order, parts, plan):
+            yield parts
+
+
+def _folder_candidates(order: _Order, plan: SplitPlan, generator: np.random.Generator) -> Iterator[NDArray[np.int8]]:
+    """Divisions that hold out whole folders; there is nothing to keep a gap from."""
+    folders = int(order.folder.max()) + 1
+    wanted = [_TRAIN, _VAL] + ([_TEST] if plan.test_share > 0 else [])
+    if folders < len(wanted):
+        return
+    for _ in range(CANDIDATES):
+        of_folder = generator.choice(wanted, size=folders)
+        if set(of_folder.tolist()) == set(wanted):
+            yield of_folder[order.folder].astype(np.int8)
+
+
+def _apply_gap(order: _Order, parts: NDArray[np.int8], plan: SplitPlan) -> bool:
+    """Turns training photos next to a held-out photo into gap; False where parts are empty or too near each other."""
+    wanted = [_VAL] + ([_TEST] if plan.test_share > 0 else [])
+    near = {part: _near(order, np.flatnonzero(parts == part), plan.gap) for part in wanted}
+    if len(wanted) == 2 and (near[_VAL] & (parts == _TEST)).any():
+        return False
+    for part in wanted:
+        parts[near[part] & (parts == _TRAIN)] = _GAP
+    return all((parts == part).any() for part in [_TRAIN, *wanted])
+
+
+def _near(order: _Order, held_out: NDArray[np.intp], gap: int) -> NDArray[np.bool_]:
+    """Which labelled photos lie within the gap of a held-out one, bool [N]."""
+    same_folder = order.folder[:, None] == order.folder[held_out]
+    close = np.abs(order.place[:, None] - order.place[held_out]) <= gap
+    nearby: NDArray[np.bool_] = (same_folder & close).any(axis=1)
+    return nearby
+
+
+def _cost(order: _Order, parts: NDArray[np.int8], plan: SplitPlan) -> float:
+    """How far a division is from the wanted shares of every class; a class that misses a part weighs most."""
+    total = order.pixels.sum(axis=0)
+    present = total > 0
+    cost = 0.0
+    for part, share in ((_VAL, plan.val_share), (_TEST, plan.test_share), (_TRAIN, None)):
+        if share is not None and share <= 0:
+            continue
+        shares = order.pixels[parts == part].sum(axis=0)[present] / total[present]
+        cost += 10.0 * float((shares == 0).sum())
+        # Log ratios: half and double the wanted share are equally bad, for a rare class as for a common one.
+        goal = share if share is not None else 1.0 - plan.val_share - plan.test_share
+        cost += float(np.abs(np.log((shares + 0.01) / (goal + 0.01))).mean())
+    return cost
+
+
+def _finish(index: PatchIndex, order: _Order, parts: NDArray[np.int8], plan: SplitPlan, class_map: ClassMap) -> Split:
+    meaning = {_TRAIN: Role.LABELLED, _VAL: Role.VAL, _TEST: Role.TEST, _GAP: Role.GAP}
+    found = {photo: meaning[int(part)] for photo, part in zip(order.photos, parts, strict=True)}
+    held_out: dict[str, list[int]] = {}
+    for photo, role in found.items():
+        if role in HELD_OUT:
+            held_out.setdefault(photo.folder, []).append(order.places[photo])
+    reach = plan.gap if plan.by == "block" else None
+    roles = {
+        photo: found.get(photo) or _unlabelled_role(order.places[photo], held_out.get(photo.folder, []), reach)
+        for photo in index.photos()
+    }
+    missing = [
+        (role.value, class_map.names[k])
+        for role in (Role.LABELLED, Role.VAL, *([Role.TEST] if plan.test_share > 0 else []))
+        for k, pixels in enumerate(order.pixels[[found[photo] is role for photo in order.photos]].sum(axis=0))
+        if pixels == 0
+    ]
+    return Split(roles, tuple(missing))
+
+
+def _unlabelled_role(place: int, held_out: Sequence[int], reach: int | None) -> Role:
+    """An unlabelled photo near held-out ground is used nowhere; in a split by folder, none of a held-out folder is."""
+    near = any(reach is None or abs(place - other) <= reach for other in held_out)
+    return Role.GAP if near else Role.UNLABELLED
+
+
+def _too_few(index: PatchIndex, order: _Order, plan: SplitPlan) -> str:
+    if plan.by == "folder":
+        return (
+            f"{index.root} has labelled patches in {int(order.folder.max()) + 1} folder(s), too few for train, "
+            "validation and test; split by block, or set the test share to 0."
+        )
+    return (
+        f"{index.root} has {len(order.photos)} labelled photos, too few for train, validation and test with a gap of "
+        f"{plan.gap} photos; set the test share to 0, lower the gap if the photos overlap little, or write splits.csv."
+    )
+
+
+def _spell(photo: Photo) -> str:
+    return f"{photo.folder}/{photo.name}" if photo.folder else photo.name

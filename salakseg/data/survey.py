@@ -1,0 +1,99 @@
+"""What the masks hold: pixels of each class by photo, and colours that are no class."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from salakseg.classes import IGNORE_INDEX, ClassMap, Color
+from salakseg.data.masks import image_size, read_mask
+from salakseg.data.patches import Patch, PatchIndex, Photo
+from salakseg.errors import DataError
+
+_THREADS = 4  # decoding runs outside Python's lock, and reading waits for the disk
+
+
+@dataclass(slots=True)
+class Survey:
+    """What a reading of all masks found.
+
+    Attributes:
+        pixels: Labelled pixels of each class for each photo, int64 [K].
+        unknown: Pixels of each colour that is in no class.
+        unknown_files: Number of masks with such a colour, and the first of them.
+    """
+
+    pixels: dict[Photo, NDArray[np.int64]]
+    unknown: Counter[Color] = field(default_factory=Counter)
+    unknown_files: list[str] = field(default_factory=list)
+
+    def total(self, photos: Sequence[Photo], num_classes: int) -> NDArray[np.int64]:
+        """Labelled pixels of each class over some photos, int64 [K]."""
+        empty = np.zeros(num_classes, np.int64)
+        return sum((self.pixels.get(photo, empty) for photo in photos), start=empty)
+
+    def unknown_message(self) -> str | None:
+        """One sentence on colours that are in no class, or None if there are none."""
+        if not self.unknown:
+            return None
+        colors = ", ".join(f"{color} {count:,} px" for color, count in self.unknown.most_common(3))
+        more = f" and {len(self.unknown) - 3} more" if len(self.unknown) > 3 else ""
+        files = ", ".join(self.unknown_files[:3])
+        return (
+            f"{len(self.unknown_files)} masks hold {sum(self.unknown.values()):,} pixels in colours of no class "
+            f"({colors}{more}); they are ignored, not background. First files: {files}."
+        )
+
+
+def survey_masks(
+    index: PatchIndex,
+    patches: Sequence[Patch],
+    class_map: ClassMap,
+    progress: Callable[[int, int], None] | None = None,
+) -> Survey:
+    """Reads the masks of labelled patches and counts their classes.
+
+    Args:
+        index: The index that the patches belong to.
+        patches: Labelled patches.
+        class_map: Classes.
+        progress: Called with the number of masks done and to do.
+
+    Raises:
+        DataError: An unreadable mask, an index that is no class, or a mask whose size differs from its picture's.
+    """
+    survey = Survey({})
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = pool.map(lambda patch: _count(index, patch, class_map), patches)
+        for done, (patch, (counts, unknown)) in enumerate(zip(patches, found, strict=True), start=1):
+            photo = patch.photo_key
+            survey.pixels[photo] = survey.pixels.get(photo, np.zeros(len(class_map), np.int64)) + counts
+            if unknown:
+                survey.unknown += unknown
+                survey.unknown_files.append(str(index.mask_path(patch).relative_to(index.root)))
+            if progress is not None:
+                progress(done, len(patches))
+    return survey
+
+
+def _count(index: PatchIndex, patch: Patch, class_map: ClassMap) -> tuple[NDArray[np.int64], Counter[Color]]:
+    mask = read_mask(index.mask_path(patch), class_map)
+    check_size(index, patch, mask.label_HW.shape, image_size(index.image_path(patch)))
+    counts = np.bincount(mask.label_HW.ravel(), minlength=IGNORE_INDEX + 1)[: len(class_map)]
+    return counts.astype(np.int64), mask.unknown
+
+
+def check_size(index: PatchIndex, patch: Patch, mask_size: tuple[int, ...], picture_size: tuple[int, ...]) -> None:
+    """Refuses a mask that does not cover its picture pixel for pixel.
+
+    Raises:
+        DataError: The sizes differ.
+    """
+    if mask_size != picture_size:
+        raise DataError(
+            f"{index.mask_path(patch)} is {mask_size[1]} x {mask_size[0]} pixels, but its picture is "
+            f"{picture_size[1]} x {picture_size[0]}; make both the same size."
+        )

@@ -1,0 +1,157 @@
+"""The checkpoint: one versioned schema of tensors and plain values, so that loading it never runs foreign code."""
+
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from salakseg.classes import ClassMap
+from salakseg.errors import CheckpointError, ClassMapError
+from salakseg.network.config import NetworkConfig
+from salakseg.network.model import Segmenter
+
+SCHEMA = "salakseg.checkpoint"
+SCHEMA_VERSION = 1
+
+Weights = Literal["ema", "student"]
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """Everything that is needed to use, judge and continue a training run.
+
+    Attributes:
+        network: What the network is made of.
+        classes: `ClassMap.to_records`.
+        mean, std: Normalisation of red, green and blue on a scale of 0 to 1.
+        patch_size: Side of the training crops in pixels.
+        student, ema: State dictionaries of the trained network and of its exponential moving average.
+        recipe_name: Name of the recipe, such as ``phase2``.
+        recipe: The resolved recipe as plain values.
+        gsd_m: Ground sampling distance of the patches in metres a pixel, None if unknown.
+        data_root: Where the patches were.
+        split: Rows of folder, photo and role.
+        iteration: Training steps done.
+        history: One record for each evaluation: iteration, loss figures, mIoUs, IoU by class.
+        evaluation: The stored validation of these weights: part, patches, confusion matrix [K][K].
+        training: Optimizer, gradient scaler, random states and best score, for going on; empty when published.
+        versions: Versions of the packages that wrote the file.
+        created: Time of writing, ISO 8601, UTC.
+    """
+
+    network: NetworkConfig
+    classes: list[dict[str, Any]]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    patch_size: int
+    student: dict[str, Tensor]
+    ema: dict[str, Tensor]
+    recipe_name: str
+    recipe: dict[str, Any]
+    gsd_m: float | None = None
+    data_root: str = ""
+    split: list[list[str]] = field(default_factory=list)
+    iteration: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+
+    @property
+    def class_map(self) -> ClassMap:
+        """The classes that the network tells apart."""
+        return ClassMap.from_records(self.classes, "the checkpoint's class map")
+
+    def build(self, weights: Weights = "ema") -> Segmenter:
+        """The network with its weights, in evaluation mode on the CPU."""
+        model = Segmenter(self.network, len(self.classes), load_weights=False)
+        model.load_state_dict(self.ema if weights == "ema" else self.student)
+        return model.eval()
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Writes a checkpoint; the file appears under its name only when whole.
+
+    Raises:
+        CheckpointError: The disk is full or the folder cannot be written.
+    """
+    content = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
+    content |= {
+        "schema": SCHEMA,
+        "schema_version": SCHEMA_VERSION,
+        "network": checkpoint.network.model_dump(),
+        "versions": package_versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        torch.save(content, temporary)
+        os.replace(temporary, path)
+    # torch reports a full disk as RuntimeError
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"{path} could not be written ({error}); is the disk full?") from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint, tensors on the CPU.
+
+    Raises:
+        CheckpointError: The file is missing, truncated, foreign, or of a schema that this version does not know.
+    """
+    content = _read(path)
+    if content.get("schema") != SCHEMA:
+        raise CheckpointError(
+            f"{path} is a torch file, but no checkpoint of salakseg; train one with `salakseg train`."
+        )
+    found = content.get("schema_version")
+    if found != SCHEMA_VERSION:
+        remedy = "update salakseg" if isinstance(found, int) and found > SCHEMA_VERSION else "train it anew"
+        raise CheckpointError(f"{path} has checkpoint schema {found}, this version reads {SCHEMA_VERSION}; {remedy}.")
+    names = {f.name for f in fields(Checkpoint)}
+    try:
+        values = {name: content[name] for name in names}
+        values["network"] = NetworkConfig.model_validate(values["network"])
+        checkpoint = Checkpoint(**values)
+        _ = checkpoint.class_map
+    except (KeyError, TypeError, ValidationError, ClassMapError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} is an incomplete checkpoint ({reason}); take another one of the run.") from error
+    return checkpoint
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide about a result."""
+    names = ("salakseg", "torch", "torchvision", "segmentation-models-pytorch", "timm", "lightning-fabric", "kornia")
+    found = {}
+    for name in (*names, "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; checkpoints lie in a run's folder under checkpoints/.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is no checkpoint of salakseg: it is damaged, or holds more than tensors and plain values and was "
+            "not run for safety."
+        ) from error
+    # A cut-off zip archive comes as RuntimeError, a foreign file as one of the others.
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged or no torch file; was it copied in full?") from error
+    return content if isinstance(content, Mapping) else {}
