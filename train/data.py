@@ -1,0 +1,169 @@
+"""From patches on disk to batches.
+
+Which patch is drawn when is a function of seed and position, so that a resumed run goes on with the very patches that
+the unbroken one would have seen.
+
+Axes: B image, C channel, H row, W column.
+"""
+
+import math
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from salakseg.classes import IGNORE_INDEX, ClassMap
+from salakseg.data.masks import read_image, read_mask
+from salakseg.data.patches import Patch, PatchIndex
+from salakseg.data.splits import Role, Split
+from salakseg.data.survey import check_size
+from salakseg.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """The parts of the data that a run touches.
+
+    Attributes:
+        index: Where the patches lie.
+        class_map: Classes.
+        split: Role of every photo.
+        class_pixels: Labelled pixels of each class in the labelled part, int64 [K].
+        gsd_m: Ground sampling distance in metres a pixel, None if unknown.
+    """
+
+    index: PatchIndex
+    class_map: ClassMap
+    split: Split
+    class_pixels: NDArray[np.int64]
+    gsd_m: float | None = None
+
+    def part(self, role: Role) -> tuple[Patch, ...]:
+        """The patches of one part."""
+        return self.split.patches(self.index, role)
+
+
+class Batch(NamedTuple):
+    """Patches as they come from disk, padded to one size.
+
+    Attributes:
+        image_BCHW: Red, green, blue, uint8.
+        label_BHW: Class ids, uint8, 255 where ignored and in the padding; 0 stands for "exists" in unlabelled patches.
+        size_B2: Height and width of each picture without its padding, int64.
+    """
+
+    image_BCHW: Tensor
+    label_BHW: Tensor
+    size_B2: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device."""
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+class PatchStream(Dataset[tuple[Tensor, Tensor]]):
+    """An endless, seeded sequence of patches: each is drawn once before any is drawn again.
+
+    Args:
+        index: Where the patches lie.
+        patches: What to draw from.
+        class_map: Classes to read masks by; None for unlabelled patches, whose masks are never opened.
+        window: Largest side that is passed on, in pixels; a larger picture gives a random window of that side.
+        seed: Seed of order and windows; streams of one run use different ones.
+    """
+
+    def __init__(
+        self, index: PatchIndex, patches: Sequence[Patch], class_map: ClassMap | None, window: int, seed: int
+    ) -> None:
+        self.index = index
+        self.patches = patches
+        self.class_map = class_map
+        self.window = window
+        self.seed = seed
+        self._epoch = -1
+        self._order: NDArray[np.int64] = np.empty(0, np.int64)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+        epoch, place = divmod(position, len(self.patches))
+        if epoch != self._epoch:
+            self._order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.patches))
+            self._epoch = epoch
+        patch = self.patches[int(self._order[place])]
+        image_HWC, label_HW = read_patch(self.index, patch, self.class_map)
+        window = random_window(image_HWC.shape[:2], self.window, np.random.default_rng([self.seed, 1, position]))
+        image_CHW = torch.from_numpy(np.ascontiguousarray(image_HWC[window].transpose(2, 0, 1)))
+        return image_CHW, torch.from_numpy(np.ascontiguousarray(label_HW[window]))
+
+
+def read_patch(
+    index: PatchIndex, patch: Patch, class_map: ClassMap | None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Reads a patch as image uint8 [H, W, 3] and label uint8 [H, W]; label 0 everywhere without a class map.
+
+    Raises:
+        DataError: A picture cannot be read, or image and mask differ in size.
+    """
+    image_HWC = read_image(index.image_path(patch))
+    if class_map is None:
+        return image_HWC, np.zeros(image_HWC.shape[:2], np.uint8)
+    label_HW = read_mask(index.mask_path(patch), class_map).label_HW
+    check_size(index, patch, label_HW.shape, image_HWC.shape[:2])
+    return image_HWC, label_HW
+
+
+def random_window(size: Sequence[int], side: int, generator: np.random.Generator) -> tuple[slice, slice]:
+    """A window of at most ``side`` pixels in each direction, anywhere in a picture of the given height and width."""
+    starts = [int(generator.integers(0, max(length - side, 0) + 1)) for length in size]
+    return slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
+
+
+def collate(items: Sequence[tuple[Tensor, Tensor]]) -> Batch:
+    """Stacks pictures of any size; what is added to the smaller ones is labelled 255."""
+    sizes = torch.tensor([label.shape for _, label in items])
+    height, width = (int(side) for side in sizes.amax(dim=0))
+    image_BCHW = torch.zeros((len(items), 3, height, width), dtype=torch.uint8)
+    label_BHW = torch.full((len(items), height, width), IGNORE_INDEX, dtype=torch.uint8)
+    for b, (image_CHW, label_HW) in enumerate(items):
+        h, w = label_HW.shape
+        image_BCHW[b, :, :h, :w] = image_CHW
+        label_BHW[b, :h, :w] = label_HW
+    return Batch(image_BCHW, label_BHW, sizes)
+
+
+def batches(
+    stream: PatchStream, batch_size: int, first: int, steps: int, workers: int, pin_memory: bool
+) -> Iterator[Batch]:
+    """Batches number ``first`` to ``first + steps - 1`` of a stream.
+
+    Raises:
+        DataError: The stream has no patches.
+    """
+    if not stream.patches:
+        raise DataError(f"{stream.index.root} leaves no patch to train on; look at the splits.csv.")
+    loader = DataLoader(
+        stream,
+        batch_sampler=[list(range(n * batch_size, (n + 1) * batch_size)) for n in range(first, first + steps)],
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_leave_interrupt_to_trainer,
+        # The loader seeds its workers from this one; the global generator belongs to dropout and must stay in step.
+        generator=torch.Generator().manual_seed(stream.seed),
+    )
+    return iter(loader)
+
+
+def source_window(crop: int, zoom_min: float) -> int:
+    """Side in the picture's own pixels that a crop needs at the smallest zoom."""
+    return math.ceil(crop / zoom_min)
+
+
+def _leave_interrupt_to_trainer(_: int) -> None:
+    """Ctrl-C reaches every process of the terminal; the trainer needs its workers until the checkpoint is written."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,90 @@
+"""Losses of the V3 family: cross entropy, Dice and focal loss in a weighted sum.
+
+The Dice and focal losses of segmentation-models-pytorch sum over the batch or treat classes one against the rest; the
+recipe's are per image and class, and over the true class, so they stand here.
+
+Axes: B image, K class, H row, W column. Labels hold 255 where a pixel does not count.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from salakseg.classes import IGNORE_INDEX
+from salakseg.train.recipe import LossConfig
+
+
+@dataclass(frozen=True, slots=True)
+class LossParts:
+    """The weighted sum and its terms, scalars."""
+
+    total: Tensor
+    ce: Tensor
+    dice: Tensor
+    focal: Tensor
+
+
+def segmentation_loss(
+    logits_BKHW: Tensor, label_BHW: Tensor, config: LossConfig, class_weights_K: Tensor | None
+) -> LossParts:
+    """The recipe's loss.
+
+    Args:
+        logits_BKHW: Logits, any float type; the loss is taken in float32.
+        label_BHW: Class ids, int64, 255 where ignored.
+        config: Weights of the terms.
+        class_weights_K: Weights of the classes in the cross entropy, float [K], or None.
+
+    Returns:
+        Scalars; all zero, with a gradient of zero, where every pixel is ignored.
+    """
+    logits_BKHW = logits_BKHW.float()
+    valid_BHW = label_BHW != IGNORE_INDEX
+    # cross_entropy gives 0 at ignored pixels, and each pixel's term times its class weight
+    nll_BHW = functional.cross_entropy(logits_BKHW, label_BHW, ignore_index=IGNORE_INDEX, reduction="none")
+    ce = _weighted_mean(nll_BHW, _pixel_weights(label_BHW, valid_BHW, class_weights_K))
+    dice = dice_loss(logits_BKHW, label_BHW)
+    focal = config.focal_alpha * (1 - torch.exp(-nll_BHW)) ** config.focal_gamma * nll_BHW
+    focal_mean = _weighted_mean(focal, valid_BHW.float())
+    return LossParts(config.ce * ce + config.dice * dice + config.focal * focal_mean, ce, dice, focal_mean)
+
+
+def dice_loss(logits_BKHW: Tensor, label_BHW: Tensor, smooth: float = 1.0) -> Tensor:
+    """Soft Dice loss of each image and class, averaged over all classes, absent ones too (Milletari et al. 2016).
+
+    Per image and class 1 - (2 sum(p t) + smooth) / (sum(p) + sum(t) + smooth) over the valid pixels. An image without a
+    valid pixel counts as no loss.
+    """
+    num_classes = logits_BKHW.shape[1]
+    valid_B1HW = (label_BHW != IGNORE_INDEX).unsqueeze(1)
+    prob = logits_BKHW.softmax(dim=1) * valid_B1HW
+    truth = functional.one_hot(label_BHW.where(valid_B1HW[:, 0], 0), num_classes).permute(0, 3, 1, 2) * valid_B1HW
+    overlap_BK = (prob * truth).sum(dim=(2, 3))
+    total_BK = prob.sum(dim=(2, 3)) + truth.sum(dim=(2, 3))
+    return (1 - (2 * overlap_BK + smooth) / (total_BK + smooth)).mean()
+
+
+def balanced_weights(class_pixels: Tensor) -> Tensor:
+    """Weights by which every class has the same sum: N / (K n_k).
+
+    Args:
+        class_pixels: Labelled pixels n_k of each class, [K]; N is their sum.
+
+    Returns:
+        float32 [K]; 1 for a class without a labelled pixel, whose weight no label can ever call up.
+    """
+    pixels = class_pixels.double()
+    weights = pixels.sum() / (len(pixels) * pixels.clamp(min=1))
+    return weights.where(pixels > 0, 1.0).float()
+
+
+def _pixel_weights(label_BHW: Tensor, valid_BHW: Tensor, class_weights_K: Tensor | None) -> Tensor:
+    if class_weights_K is None:
+        return valid_BHW.float()
+    return class_weights_K[label_BHW.where(valid_BHW, 0)] * valid_BHW
+
+
+def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    return (values * weights).sum() / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)

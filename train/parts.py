@@ -1,0 +1,119 @@
+"""The data of a run: classes, patches and their split, with a line on everything that a user should notice."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from salakseg.classes import SALAK, ClassMap
+from salakseg.data.patches import PatchIndex, count_by_folder, index_patches
+from salakseg.data.splits import Role, Split, SplitPlan, make_split, read_split, write_split
+from salakseg.data.survey import Survey, survey_masks
+from salakseg.errors import DataError
+from salakseg.train.data import TrainingData
+from salakseg.train.recipe import DataConfig
+
+Say = Callable[[str], None]
+Progress = Callable[[int, int], None]
+
+CLASS_MAPPING = "class_mapping.csv"
+SPLITS = "splits.csv"
+
+
+def read_data(
+    data_root: Path,
+    class_map: ClassMap,
+    config: DataConfig,
+    seed: int,
+    *,
+    splits: Path | None = None,
+    gsd_m: float | None = None,
+    say: Say,
+    progress: Progress,
+) -> TrainingData:
+    """Indexes the patches, and reads or makes their split.
+
+    Args:
+        data_root: Folder with the patches.
+        class_map: Classes to read masks by.
+        config: How a new split is made.
+        seed: Seed of a new split.
+        splits: File with the split; None means ``splits.csv`` in the data root, which is made where it is missing.
+        gsd_m: Ground sampling distance of the patches in metres a pixel.
+        say: Called with a line worth reading.
+        progress: Called with masks done and to do.
+
+    Raises:
+        DataError: Whatever is wrong with patches, masks or split.
+    """
+    index = index_patches(data_root)
+    folders = count_by_folder(index.patches)
+    labelled = index.labelled_count
+    say(
+        f"patches: {len(index.patches):,} in {len(folders)} folder(s), {labelled:,} with a mask, "
+        f"{len(index.photos()):,} photos"
+    )
+    if index.orphan_masks:
+        say(f"left out: {len(index.orphan_masks)} masks without a picture, such as {index.orphan_masks[0]}")
+    path = splits or data_root / SPLITS
+    if path.is_file():
+        split = read_split(path, index)
+        say(f"split: as in {path}")
+        return survey_labelled(index, split, class_map, gsd_m, say, progress)
+    if splits is not None:
+        raise DataError(f"{path} does not exist; leave --splits out to make a new split.")
+    survey = survey_masks(index, [p for p in index.patches if p.mask is not None], class_map, progress)
+    split = make_split(
+        index, survey, class_map, SplitPlan(config.split, config.val_share, config.test_share, config.gap, seed)
+    )
+    try:
+        write_split(split, path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror}); name a file with --splits.") from error
+    say(f"split: by {config.split}, written to {path}; later runs reuse it")
+    for part, name in split.missing:
+        say(f"attention: class {name!r} has no pixel in the {part} part; label some more of it elsewhere")
+    return _finish_data(index, split, class_map, survey, gsd_m, say)
+
+
+def survey_labelled(
+    index: PatchIndex, split: Split, class_map: ClassMap, gsd_m: float | None, say: Say, progress: Progress
+) -> TrainingData:
+    """The data of a split that is there already; only the masks of its labelled part are read.
+
+    Raises:
+        DataError: A mask that cannot be used, or none with a pixel of any class.
+    """
+    survey = survey_masks(index, split.patches(index, Role.LABELLED), class_map, progress)
+    return _finish_data(index, split, class_map, survey, gsd_m, say)
+
+
+def _finish_data(
+    index: PatchIndex, split: Split, class_map: ClassMap, survey: Survey, gsd_m: float | None, say: Say
+) -> TrainingData:
+    photos = {patch.photo_key for patch in split.patches(index, Role.LABELLED)}
+    pixels = survey.total(sorted(photos), len(class_map))
+    if unknown := survey.unknown_message():
+        say(f"attention: {unknown}")
+    if pixels.sum() == 0:
+        raise DataError(
+            f"{index.root}: no pixel of the labelled part has a class; do the masks' colours fit {class_map.source}?"
+        )
+    data = TrainingData(index, class_map, split, pixels, gsd_m)
+    counts = ", ".join(f"{len(data.part(role)):,} {role.value}" for role in Role if role is not Role.GAP)
+    say(f"parts: {counts}")
+    shares = ", ".join(
+        f"{name} {100 * share:.1f} %" for name, share in zip(class_map.names, pixels / pixels.sum(), strict=True)
+    )
+    say(f"labelled pixels: {shares}")
+    return data
+
+
+def choose_class_map(path: Path | None, data_root: Path, say: Say) -> ClassMap:
+    """The class mapping that was named, or the one in the data root, or the built-in salak classes."""
+    if path is None and (data_root / CLASS_MAPPING).is_file():
+        path = data_root / CLASS_MAPPING
+    if path is None:
+        say("classes: the built-in salak classes")
+        return SALAK
+    class_map = ClassMap.from_csv(path)
+    say(f"classes: {', '.join(class_map.names)} (from {path})")
+    return class_map

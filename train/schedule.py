@@ -1,0 +1,46 @@
+"""The optimizer, and its rate at every step."""
+
+import math
+
+import torch
+from torch.optim import SGD, AdamW, Optimizer
+
+from salakseg.network.model import Segmenter
+from salakseg.train.recipe import OptimizerConfig, ScheduleConfig
+
+
+def make_optimizer(model: Segmenter, config: OptimizerConfig) -> Optimizer:
+    """SGD or AdamW with two rates: the encoder's, and a multiple of it for decoder and heads, which start from nothing.
+
+    The rates given here are the peaks; `set_rate` scales them.
+    """
+    rate = config.learning_rate
+    groups = [
+        {"params": model.encoder_parameters(), "lr": rate, "peak": rate},
+        {"params": model.other_parameters(), "lr": rate * config.decoder_factor, "peak": rate * config.decoder_factor},
+    ]
+    if config.kind == "sgd":
+        return SGD(groups, lr=rate, momentum=config.momentum, weight_decay=config.weight_decay)
+    return AdamW(groups, lr=rate, betas=(config.momentum, 0.999), weight_decay=config.weight_decay)
+
+
+def rate_factor(iteration: int, config: ScheduleConfig) -> float:
+    """Share of the peak rate at a step: linear warm-up from 0, then a cosine down to 0.
+
+    Args:
+        iteration: Steps done before this one, from 0.
+        config: Steps of the warm-up and in all.
+
+    Returns:
+        0 to 1; 1 at the end of the warm-up.
+    """
+    if iteration < config.warmup:
+        return (iteration + 1) / (config.warmup + 1)
+    progress = (iteration - config.warmup) / (config.iterations - config.warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Sets every group to a share of its peak rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor

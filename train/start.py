@@ -1,0 +1,185 @@
+"""From flags to a trainer that is ready to run: data, split, run folder, and a run to be resumed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from pydantic import ValidationError
+
+from salakseg.classes import ClassMap
+from salakseg.data.patches import index_patches
+from salakseg.data.splits import Role, Split
+from salakseg.errors import ClassMapError, DataError, TrainingError
+from salakseg.network.checkpoint import Checkpoint, load_checkpoint
+from salakseg.network.device import pick_device
+from salakseg.train.loop import Trainer
+from salakseg.train.parts import Progress, Say, choose_class_map, read_data, survey_labelled
+from salakseg.train.recipe import Recipe, load_recipe
+from salakseg.train.run import RunFolder
+from salakseg.train.state import restore
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+        recipe: Name of a recipe or a TOML file.
+        changes: Settings on top, nested tables, later ones win.
+        data_root: Folder with the patches.
+        runs: Folder in which a new run folder is made.
+        class_mapping: CSV file; None looks into the data root, then takes the built-in salak classes.
+        num_classes: What the user believes; checked against the class map.
+        splits: File with the split; None means ``splits.csv`` in the data root.
+        run_folder: Folder of the run; None makes a dated one.
+        gsd_m: Ground sampling distance of the patches in metres a pixel.
+        device: "auto", "cpu", "cuda" or "mps".
+    """
+
+    recipe: str
+    changes: Sequence[Mapping[str, Any]]
+    data_root: Path
+    runs: Path
+    class_mapping: Path | None = None
+    num_classes: int | None = None
+    splits: Path | None = None
+    run_folder: Path | None = None
+    gsd_m: float | None = None
+    device: str = "auto"
+
+
+def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
+    """Prepares a new run.
+
+    Args:
+        request: What the user asked for.
+        say: Called with a line worth reading.
+        progress: Called with masks done and to do.
+
+    Raises:
+        SalaksegError: Whatever is wrong with recipe, classes, data or folder, before anything is written.
+    """
+    recipe = load_recipe(request.recipe, request.changes)
+    class_map = choose_class_map(request.class_mapping, request.data_root, say)
+    check_num_classes(class_map, request.num_classes)
+    if recipe.selftraining.enabled:
+        recipe.selftraining.threshold_of_each(len(class_map))  # refuse a wrong number before the masks are read
+    data = read_data(
+        request.data_root,
+        class_map,
+        recipe.data,
+        recipe.seed,
+        splits=request.splits,
+        gsd_m=request.gsd_m,
+        say=say,
+        progress=progress,
+    )
+    if recipe.selftraining.enabled and not data.part(Role.UNLABELLED):
+        raise DataError(
+            f"{request.data_root} has no unlabelled patch to train on; add some, or take "
+            "--set selftraining.enabled=false."
+        )
+    fabric = make_fabric(request.device, recipe)
+    run = RunFolder(request.run_folder or _fresh_folder(request.runs, recipe.name))
+    say(f"{recipe.schedule.iterations:,} steps of recipe {recipe.name} on {fabric.device}; the run is {run.path}")
+    trainer = Trainer(recipe, data, run, fabric, say)
+    run.create(recipe, data.split, str(fabric.device))
+    return trainer
+
+
+def resume_run(
+    path: Path, data_root: Path | None, patience: int | None, device: str, say: Say, progress: Progress
+) -> Trainer:
+    """Prepares a run for going on exactly where it stopped.
+
+    Args:
+        path: The run's folder, or a checkpoint in it.
+        data_root: Where the patches are now; None means where they were.
+        patience: A new patience, the one setting that may change.
+        device: "auto", "cpu", "cuda" or "mps".
+        say: Called with a line worth reading.
+        progress: Called with masks done and to do.
+
+    Raises:
+        CheckpointError: There is no checkpoint, or it is damaged.
+        TrainingError: The run is finished.
+    """
+    checkpoint_path = path if path.suffix == ".pt" else RunFolder(path).last
+    checkpoint = load_checkpoint(checkpoint_path)
+    recipe = _recipe_of(checkpoint, checkpoint_path, patience)
+    if checkpoint.iteration >= recipe.schedule.iterations:
+        raise TrainingError(f"{path} is finished: all {checkpoint.iteration:,} steps are done; start a new run.")
+    if not checkpoint.training:
+        raise TrainingError(
+            f"{checkpoint_path} holds no optimizer, so nothing can go on from it; use the run's last.pt."
+        )
+    if checkpoint.training["stale_evaluations"] >= recipe.evaluation.patience:
+        raise TrainingError(
+            f"{path} stopped early after {recipe.evaluation.patience} evaluations without a new best; "
+            "give a larger --early-stop-patience to go on."
+        )
+    index = index_patches(data_root or Path(checkpoint.data_root))
+    split = Split.from_rows(checkpoint.split)
+    unknown = [photo for photo in index.photos() if photo not in split.roles]
+    if unknown:
+        raise DataError(
+            f"{index.root} holds photos that the run never saw, such as {unknown[0].name}; start a new run."
+        )
+    data = survey_labelled(index, split, checkpoint.class_map, checkpoint.gsd_m, say, progress)
+    fabric = make_fabric(device, recipe)
+    trainer = Trainer(recipe, data, RunFolder(checkpoint_path.parent.parent), fabric, say)
+    restore(trainer, checkpoint)
+    say(f"going on after step {checkpoint.iteration:,} of {recipe.schedule.iterations:,} on {fabric.device}")
+    return trainer
+
+
+def check_num_classes(class_map: ClassMap, num_classes: int | None) -> None:
+    """Refuses a number of classes that is not the class map's.
+
+    Raises:
+        ClassMapError: The numbers differ.
+    """
+    if num_classes is not None and num_classes != len(class_map):
+        raise ClassMapError(
+            f"--num-classes is {num_classes}, but {class_map.source} has {len(class_map)} classes (background counts); "
+            "leave the flag out or name another --class-mapping."
+        )
+
+
+def make_fabric(device: str, recipe: Recipe) -> Fabric:
+    """One device in the precision that suits it.
+
+    Raises:
+        EngineError: The device is not there.
+    """
+    chosen = pick_device(device)
+    precision = recipe.precision
+    if precision == "auto":
+        precision = "32-true"  # bfloat16 on a CPU is many times slower
+        if chosen == "cuda":
+            precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    return Fabric(accelerator=chosen, devices=1, precision=precision)
+
+
+def _recipe_of(checkpoint: Checkpoint, path: Path, patience: int | None) -> Recipe:
+    try:
+        recipe = Recipe.model_validate(checkpoint.recipe)
+    except ValidationError as error:
+        raise TrainingError(f"{path} holds a recipe that this version does not know; start a new run.") from error
+    if patience is None:
+        return recipe
+    return recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"patience": patience})})
+
+
+def _fresh_folder(runs: Path, name: str) -> Path:
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = runs / f"{stamp}-{name}"
+    number = 1
+    while folder.exists():
+        number += 1
+        folder = runs / f"{stamp}-{name}-{number}"
+    return folder

@@ -1,0 +1,78 @@
+"""The whole state of a run, into a checkpoint and back."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from salakseg.network.checkpoint import Checkpoint
+from salakseg.network.config import IMAGENET_MEAN, IMAGENET_STD
+
+if TYPE_CHECKING:
+    from salakseg.train.loop import Trainer
+
+
+def to_checkpoint(trainer: "Trainer") -> Checkpoint:
+    """Everything that is needed to use the network and to go on training it."""
+    recipe, data = trainer.recipe, trainer.data
+    return Checkpoint(
+        network=recipe.network,
+        classes=data.class_map.to_records(),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        patch_size=recipe.data.crop,
+        student=trainer.network.state_dict(),
+        ema=trainer.ema.model.state_dict(),
+        recipe_name=recipe.name,
+        recipe=recipe.model_dump(mode="json"),
+        gsd_m=data.gsd_m,
+        data_root=str(data.index.root.resolve()),
+        split=data.split.to_rows(),
+        iteration=trainer.iteration,
+        history=trainer.history,
+        evaluation=trainer.evaluation,
+        training={
+            "optimizer": trainer.optimizer.state_dict(),
+            "precision": trainer.fabric.strategy.precision.state_dict(),
+            "ema_updates": trainer.ema.updates,
+            "best_score": trainer.best_score,
+            "stale_evaluations": trainer.stale_evaluations,
+            "random": random_states(),
+        },
+    )
+
+
+def restore(trainer: "Trainer", checkpoint: Checkpoint) -> None:
+    """Puts a trainer of the same recipe and data where a checkpoint stopped; random states come last, by the loop."""
+    state = checkpoint.training
+    trainer.network.load_state_dict(checkpoint.student)
+    trainer.ema.model.load_state_dict(checkpoint.ema)
+    trainer.ema.updates = state["ema_updates"]
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    trainer.fabric.strategy.precision.load_state_dict(state["precision"])
+    trainer.iteration = checkpoint.iteration
+    trainer.history = list(checkpoint.history)
+    trainer.evaluation = dict(checkpoint.evaluation)
+    trainer.best_score = state["best_score"]
+    trainer.stale_evaluations = state["stale_evaluations"]
+    trainer.start_random = state["random"]
+
+
+def random_states() -> dict[str, Any]:
+    """States of torch's generators, which dropout draws from; all else is drawn by seed and step."""
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    """The reverse of `random_states`; CUDA states of another number of devices are left out."""
+    torch.set_rng_state(states["cpu"])
+    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def is_sound(trainer: "Trainer") -> bool:
+    """Whether every weight is finite; a spoilt state must not replace the last good one."""
+    tensors = (*trainer.network.state_dict().values(), *trainer.ema.model.state_dict().values())
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
