@@ -33,6 +33,14 @@ class TrainingError(SalaksegError):
     """A run that cannot go on, such as a loss that is no longer finite."""
 
 
+class TargetError(SalaksegError):
+    """A target file that is missing or does not hold a target."""
+
+
+class ReportError(SalaksegError):
+    """A report that cannot be written or read."""
+
+
 class ExportError(SalaksegError):
     """An exported model that does not agree with its source."""
 

@@ -3,6 +3,7 @@
 Axes: B image of the batch, N head, K class, C channel, H row, W column.
 """
 
+from collections.abc import Sequence
 from textwrap import shorten
 from typing import NamedTuple, cast
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from salakseg.errors import RecipeError
-from salakseg.network.config import NetworkConfig
+from salakseg.network.config import IMAGENET_MEAN, IMAGENET_STD, NetworkConfig
 from salakseg.network.weights import load_encoder_weights
 
 _DIVERSE_WIDTH = 256  # channels inside a head of DiverseNet
@@ -83,6 +84,12 @@ class Segmenter(nn.Module):
     def other_parameters(self) -> list[nn.Parameter]:
         """Parameters of decoder and heads, which start from nothing and learn faster."""
         return [*self.decoder.parameters(), *self.heads.parameters()]
+
+
+def normalise(image_BCHW: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Tensor:
+    """Maps red, green and blue from 0 to 1 to the input of the network; the mean colour becomes 0."""
+    shift = image_BCHW.new_tensor(mean).view(1, 3, 1, 1)
+    return (image_BCHW - shift) / image_BCHW.new_tensor(std).view(1, 3, 1, 1)
 
 
 def _build_trunk(config: NetworkConfig) -> smp.base.SegmentationModel:

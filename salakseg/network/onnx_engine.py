@@ -1,6 +1,7 @@
 """Inference with ONNX Runtime. torch is never imported here, so that a map needs no training stack in memory."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,10 @@ class OnnxEngine:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"] if cuda else ["CPUExecutionProvider"]
+        wanted: list[Any] = ["CPUExecutionProvider"]
+        if cuda:
+            ort.preload_dlls(directory="")  # finds the CUDA libraries among the installed packages, without torch
+            wanted.insert(0, ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}))
         try:
             self._session = ort.InferenceSession(str(path), options, providers=wanted)
         # ONNX Runtime's exceptions share no base but Exception
@@ -99,6 +103,11 @@ class OnnxEngine:
         scaled /= self._std
         prob: NDArray[np.float32] = self._session.run(None, {self._input: scaled})[0]
         return prob
+
+
+def nvidia_driver_present() -> bool:
+    """Whether this machine has an NVIDIA driver, without importing torch."""
+    return Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi") is not None
 
 
 def _channel(values: list[float]) -> NDArray[np.float32]:

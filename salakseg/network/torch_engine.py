@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from salakseg.classes import ClassMap
 from salakseg.network.checkpoint import Weights, load_checkpoint
+from salakseg.network.model import normalise
 
 
 class TorchEngine:
@@ -30,9 +31,8 @@ class TorchEngine:
         self._name = path.name
         self._tile = tile
         self._device = torch.device(device)
-        self._model = checkpoint.build(weights).to(self._device, memory_format=torch.channels_last)
-        self._mean = torch.tensor(checkpoint.mean, device=self._device).view(1, 3, 1, 1)
-        self._std = torch.tensor(checkpoint.std, device=self._device).view(1, 3, 1, 1)
+        self._model = checkpoint.build(weights).to(self._device).to(memory_format=torch.channels_last)
+        self._mean, self._std = checkpoint.mean, checkpoint.std
         half = torch.bfloat16 if self._device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
         self._autocast = torch.autocast(self._device.type, dtype=half, enabled=self._device.type == "cuda")
 
@@ -58,7 +58,7 @@ class TorchEngine:
 
     @property
     def runs_on(self) -> str:
-        """torch and the device."""
+        """The version of torch and the device."""
         where = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "CPU"
         return f"torch {torch.__version__}, {where}"
 
@@ -66,8 +66,8 @@ class TorchEngine:
     def predict(self, image_BCHW: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities of uint8 RGB tiles [B, 3, tile, tile] as float32 [B, K, tile, tile]."""
         image = torch.from_numpy(image_BCHW).to(self._device, non_blocking=True)
-        image = image.to(memory_format=torch.channels_last, dtype=torch.float32).div_(255).sub_(self._mean)
+        image = normalise(image.to(memory_format=torch.channels_last).float() / 255, self._mean, self._std)
         with self._autocast:
-            logits = self._model(image.div_(self._std)).mean_BKHW
+            logits = self._model(image).mean_BKHW
         prob: NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
         return prob

@@ -1,0 +1,58 @@
+"""A checkpoint as ONNX for this machine's own use: converted once, kept beside it, made anew when it changes.
+
+torch is imported only when there is something to convert.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from salakseg.errors import ExportError
+from salakseg.export.metadata import SOURCE_KEY
+
+
+def cached_onnx(checkpoint: Path, tile: int) -> tuple[Path, bool]:
+    """The ONNX file of a checkpoint.
+
+    Args:
+        checkpoint: The checkpoint.
+        tile: Side of the input in pixels.
+
+    Returns:
+        The file, ``<checkpoint>.<tile>.cache.onnx``, and whether it was made just now.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be used.
+        ExportError: The file cannot be written, or file and network disagree.
+    """
+    path = checkpoint.with_name(f"{checkpoint.stem}.{tile}.cache.onnx")
+    if path.is_file() and _source_of(path) == sha256_of(checkpoint):
+        return path, False
+    from salakseg.export.onnx import export_onnx
+
+    return export_onnx(checkpoint, path, tile=tile, overwrite=True).path, True
+
+
+def sha256_of(path: Path) -> str:
+    """Digest of a file's content, as hexadecimal text.
+
+    Raises:
+        ExportError: The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ExportError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def _source_of(path: Path) -> str | None:
+    """The digest that a converted file names; None for a file that cannot be read and is made anew."""
+    import onnx
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+        return next((str(json.loads(p.value)) for p in model.metadata_props if p.key == SOURCE_KEY), None)
+    # a damaged file fails in protobuf, which has errors of its own
+    except Exception:
+        return None
