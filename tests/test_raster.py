@@ -1,0 +1,261 @@
+"""Opening orthomosaics: georeference, bands, valid pixels, and one clear sentence for a file that cannot be mapped."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning
+
+from salakseg.errors import RasterError
+from salakseg.mapping.raster import Orthomosaic
+from salakseg.mapping.tiles import fill_invalid
+
+UTM = Affine(0.05, 0.0, 431000.0, 0.0, -0.05, 9154000.0)
+ROTATED = Affine(0.04, 0.03, 431000.0, 0.03, -0.04, 9154000.0)
+RGBA = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
+
+def write_raster(path: Path, bands: NDArray[Any], **profile: Any) -> Path:  # noqa: ANN401
+    count, height, width = bands.shape
+    defaults = {"driver": "GTiff", "crs": "EPSG:32749", "transform": UTM, "dtype": bands.dtype}
+    mask = profile.pop("mask", None)
+    meanings = profile.pop("colorinterp", None)
+    with rasterio.open(path, "w", count=count, height=height, width=width, **(defaults | profile)) as dataset:
+        if meanings is not None:
+            dataset.colorinterp = meanings
+        dataset.write(bands)
+        if mask is not None:
+            dataset.write_mask(mask)
+    return path
+
+
+@pytest.fixture
+def rgb() -> NDArray[np.uint8]:
+    return np.random.default_rng(1).integers(1, 256, (3, 40, 60), dtype=np.uint8)
+
+
+def test_a_window_is_read_as_it_is(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    with Orthomosaic(write_raster(tmp_path / "o.tif", rgb)) as orthomosaic:
+        image_CHW, valid_HW = orthomosaic.read(10, 20, 16, 8)
+        assert (orthomosaic.height, orthomosaic.width) == (40, 60)
+        assert orthomosaic.transform == UTM
+        assert orthomosaic.crs.to_epsg() == 32749
+    assert image_CHW.dtype == np.uint8
+    assert valid_HW.all()
+    np.testing.assert_array_equal(image_CHW, rgb[:, 10:26, 20:28])
+
+
+@pytest.mark.parametrize(("row", "col"), [(-5, -7), (35, 55), (-3, 58), (100, 100), (-50, 3)])
+def test_beyond_the_raster_nothing_is_valid(tmp_path: Path, rgb: NDArray[np.uint8], row: int, col: int) -> None:
+    padded = np.zeros((3, 40 + 400, 60 + 400), np.uint8)
+    padded[:, 200:240, 200:260] = rgb
+    with Orthomosaic(write_raster(tmp_path / "o.tif", rgb)) as orthomosaic:
+        image_CHW, valid_HW = orthomosaic.read(row, col, 12, 14)
+    expected = padded[:, 200 + row : 212 + row, 200 + col : 214 + col]
+    np.testing.assert_array_equal(image_CHW, expected)
+    np.testing.assert_array_equal(valid_HW, expected.any(axis=0))
+
+
+def test_bands_are_found_by_their_meaning(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    infrared = np.full((1, 40, 60), 7, np.uint8)
+    meanings = [ColorInterp.undefined, ColorInterp.blue, ColorInterp.green, ColorInterp.red]
+    path = write_raster(tmp_path / "o.tif", np.concatenate([infrared, rgb[::-1]]), colorinterp=meanings)
+    with Orthomosaic(path) as orthomosaic:
+        assert orthomosaic.bands == (4, 3, 2)
+        np.testing.assert_array_equal(orthomosaic.read(0, 0, 40, 60)[0], rgb)
+
+
+def test_bands_without_meaning_are_the_first_three(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    bands = np.concatenate([rgb, np.full((1, 40, 60), 7, np.uint8)])
+    meanings = [ColorInterp.gray, ColorInterp.undefined, ColorInterp.undefined, ColorInterp.undefined]
+    with Orthomosaic(write_raster(tmp_path / "o.tif", bands, colorinterp=meanings)) as orthomosaic:
+        assert orthomosaic.bands == (1, 2, 3)
+        assert orthomosaic.read(0, 0, 40, 60)[1].all()
+
+
+def _valid(path: Path) -> NDArray[np.bool_]:
+    with Orthomosaic(path) as orthomosaic:
+        return orthomosaic.read(0, 0, orthomosaic.height, orthomosaic.width)[1]
+
+
+def test_alpha_marks_valid_pixels_and_half_transparent_ones_count(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    alpha = np.full((1, 40, 60), 255, np.uint8)
+    alpha[0, :10], alpha[0, 10:20] = 0, 128
+    path = write_raster(tmp_path / "o.tif", np.concatenate([rgb, alpha]), colorinterp=RGBA)
+    np.testing.assert_array_equal(_valid(path), alpha[0] > 0)
+
+
+def test_nodata_counts_only_where_all_bands_have_it(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    rgb[:, :10] = 0
+    rgb[0, 10:20] = 0  # pure shades without red are data
+    expected = np.ones((40, 60), np.bool_)
+    expected[:10] = False
+    np.testing.assert_array_equal(_valid(write_raster(tmp_path / "o.tif", rgb, nodata=0)), expected)
+
+
+@pytest.mark.parametrize("internal", [True, False], ids=["internal mask", ".msk file"])
+def test_masks_mark_valid_pixels(tmp_path: Path, rgb: NDArray[np.uint8], internal: bool) -> None:
+    mask = np.random.default_rng(2).random((40, 60)) < 0.5
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal):
+        path = write_raster(tmp_path / "o.tif", rgb, mask=mask)
+    assert (tmp_path / "o.tif.msk").exists() is not internal
+    np.testing.assert_array_equal(_valid(path), mask)
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "expected"),
+    [
+        ("EPSG:32749", UTM, 0.05),
+        ("EPSG:32749", ROTATED, 0.05),
+        ("EPSG:2229", Affine(0.5, 0, 6e6, 0, -0.5, 2e6), 0.5 * 1200 / 3937),  # US survey feet
+        ("EPSG:3857", Affine(0.2, 0, 11_241_103.0, 0, -0.2, 7_361_866.113), 0.2 * math.cos(math.radians(55.0))),
+        ("EPSG:4326", Affine(1e-6, 0, 110.0, 0, -1e-6, 0.0), math.sqrt(0.1113195 * 0.1105743)),  # on the equator
+        (
+            "EPSG:4326",
+            Affine(1e-6, 0, 110.0, 0, -1e-6, 60.0),
+            math.sqrt(0.0558000 * 0.1114122),
+        ),  # published degree lengths
+    ],
+    ids=["UTM", "rotated", "feet", "web Mercator at 55 degrees", "degrees, equator", "degrees, 60 north"],
+)
+def test_ground_sampling_distance(
+    tmp_path: Path, rgb: NDArray[np.uint8], crs: str, transform: Affine, expected: float
+) -> None:
+    with Orthomosaic(write_raster(tmp_path / "o.tif", rgb, crs=crs, transform=transform)) as orthomosaic:
+        assert orthomosaic.gsd_m == pytest.approx(expected, rel=1e-4)
+
+
+def test_oblong_pixels_have_two_sizes(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    path = write_raster(tmp_path / "o.tif", rgb, transform=Affine(0.1, 0, 431000, 0, -0.4, 9154000))
+    with Orthomosaic(path) as orthomosaic:
+        assert orthomosaic.pixel_m == pytest.approx((0.1, 0.4))
+        assert orthomosaic.gsd_m == pytest.approx(0.2)
+
+
+def test_a_reduced_picture_keeps_the_aspect(tmp_path: Path) -> None:
+    bands = np.full((3, 400, 600), 90, np.uint8)
+    with Orthomosaic(write_raster(tmp_path / "o.tif", bands)) as orthomosaic:
+        image_CHW, valid_HW = orthomosaic.read_small(60)
+        assert orthomosaic.read_small(10_000)[0].shape == (3, 400, 600)
+    assert image_CHW.shape == (3, 40, 60)
+    assert valid_HW.shape == (40, 60)
+    assert (image_CHW == 90).all()
+
+
+def refused(path: Path, *words: str, allow_no_crs: bool = False) -> None:
+    with pytest.raises(RasterError) as caught:
+        Orthomosaic(path, allow_no_crs=allow_no_crs)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in (str(path), *words):
+        assert word in message
+
+
+def test_a_missing_file_a_folder_and_a_text_are_refused(tmp_path: Path) -> None:
+    refused(tmp_path / "nothing.tif", "does not exist")
+    refused(tmp_path, "is a folder")
+    (tmp_path / "text.tif").write_text("no picture")
+    refused(tmp_path / "text.tif", "not a raster", "export")
+    (tmp_path / "empty.tif").touch()
+    refused(tmp_path / "empty.tif", "not a raster")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_fewer_than_three_bands_are_refused(tmp_path: Path, rgb: NDArray[np.uint8], count: int) -> None:
+    refused(write_raster(tmp_path / "o.tif", rgb[:count]), f"{count} colour band", "red, green and blue")
+
+
+def test_two_colours_and_alpha_are_no_rgb(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    meanings = [ColorInterp.gray, ColorInterp.undefined, ColorInterp.alpha]
+    refused(write_raster(tmp_path / "o.tif", rgb, colorinterp=meanings), "2 colour bands")
+
+
+def test_a_palette_picture_is_told_to_expand(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    path = tmp_path / "o.tif"
+    with rasterio.open(path, "w", driver="GTiff", count=1, height=40, width=60, dtype="uint8") as dataset:
+        dataset.write(rgb[0] % 3, 1)
+        dataset.write_colormap(1, {0: (255, 0, 0, 255), 1: (0, 255, 0, 255)})
+    refused(path, "gdal_translate -expand rgb")
+
+
+@pytest.mark.parametrize(("dtype", "brightest"), [("uint16", "65535"), ("float32", "1"), ("int16", "MAX")])
+def test_other_depths_are_told_to_convert(tmp_path: Path, rgb: NDArray[np.uint8], dtype: str, brightest: str) -> None:
+    path = write_raster(tmp_path / "o.tif", rgb.astype(dtype))
+    refused(path, dtype, f"gdal_translate -ot Byte -scale 0 {brightest} 0 255")
+
+
+def test_control_points_only_are_told_to_rectify(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    points = [GroundControlPoint(0, 0, 1, 1), GroundControlPoint(0, 60, 4, 1), GroundControlPoint(40, 0, 1, -1)]
+    path = write_raster(tmp_path / "o.tif", rgb, gcps=points, transform=Affine.identity())
+    refused(path, "control points", "gdalwarp")
+    refused(path, "control points", "gdalwarp", allow_no_crs=True)
+
+
+def test_no_crs_is_refused_unless_allowed(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    path = write_raster(tmp_path / "o.tif", rgb, crs=None)
+    refused(path, "gdal_edit.py -a_srs", "--allow-no-crs")
+    with Orthomosaic(path, allow_no_crs=True) as orthomosaic:
+        assert orthomosaic.crs is None
+        assert orthomosaic.gsd_m is None
+        assert orthomosaic.transform == UTM
+
+
+def test_a_crs_without_a_place_is_refused_unless_allowed(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    path = write_raster(tmp_path / "o.tif", rgb, transform=Affine.identity())
+    refused(path, "where its pixels lie", "--allow-no-crs")
+    Orthomosaic(path, allow_no_crs=True).close()
+
+
+def test_a_photo_is_refused_without_a_bare_warning(
+    tmp_path: Path, rgb: NDArray[np.uint8], recwarn: pytest.WarningsRecorder
+) -> None:
+    path = write_raster(tmp_path / "o.png", rgb, driver="PNG", crs=None, transform=Affine.identity())
+    recwarn.clear()
+    refused(path, "no coordinate reference system")
+    assert not [warning for warning in recwarn if issubclass(warning.category, NotGeoreferencedWarning)]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_a_truncated_file_is_refused_where_it_ends(tmp_path: Path, share: float) -> None:
+    bands = np.random.default_rng(3).integers(0, 256, (3, 500, 500), dtype=np.uint8)
+    whole = write_raster(tmp_path / "whole.tif", bands, tiled=True, blockxsize=128, blockysize=128).read_bytes()
+    path = tmp_path / "half.tif"
+    path.write_bytes(whole[: int(share * len(whole))])
+    with Orthomosaic(path) as orthomosaic:
+        orthomosaic.read(0, 0, 64, 64)
+        with pytest.raises(RasterError, match=r"half\.tif cannot be read at row 400, column 384; the file is damaged"):
+            orthomosaic.read(400, 384, 64, 64)
+
+
+def test_holes_are_filled_from_valid_pixels_only(rgb: NDArray[np.uint8]) -> None:
+    valid_HW = np.random.default_rng(4).random((40, 60)) < 0.6
+    valid_HW[20:, 30:] = False
+    black, white = (np.where(valid_HW, rgb, color).astype(np.uint8) for color in (0, 255))
+    fill_invalid(black, valid_HW)
+    fill_invalid(white, valid_HW)
+    np.testing.assert_array_equal(black, white)
+    np.testing.assert_array_equal(black[:, valid_HW], rgb[:, valid_HW])
+
+
+def test_beyond_a_straight_border_the_filling_is_a_mirror_image(rgb: NDArray[np.uint8]) -> None:
+    valid_HW = np.zeros((40, 60), np.bool_)
+    valid_HW[:, :45] = True
+    filled = np.where(valid_HW, rgb, 0).astype(np.uint8)
+    fill_invalid(filled, valid_HW)
+    np.testing.assert_array_equal(filled, np.pad(rgb[:, :, :45], ((0, 0), (0, 0), (0, 15)), mode="reflect"))
+
+
+def test_a_single_valid_pixel_fills_all(rgb: NDArray[np.uint8]) -> None:
+    valid_HW = np.zeros((40, 60), np.bool_)
+    valid_HW[7, 9] = True
+    filled = rgb.copy()
+    fill_invalid(filled, valid_HW)
+    assert (filled == rgb[:, 7:8, 9:10]).all()
