@@ -86,7 +86,7 @@ def brightness_class(image: NDArray[np.uint8]) -> NDArray[np.intp]:
     return label
 
 
-def write_raster(path: Path, bands: NDArray[np.uint8], **profile: Any) -> Path:  # noqa: ANN401
+def write_raster(path: Path, bands: NDArray[np.uint8], **profile: Any) -> Path:
     count, height, width = bands.shape
     defaults = {"driver": "GTiff", "crs": "EPSG:32749", "transform": UTM_SOUTH, "dtype": "uint8"}
     meanings = profile.pop("colorinterp", RGBA[:count])
@@ -319,7 +319,7 @@ def test_another_ground_sampling_distance_is_warned_of(tmp_path: Path, gsd_m: fl
 # --- refusals and failures leave nothing behind -------------------------------------------------------------------
 
 
-def refused(source: Path, out: Path, *words: str, **arguments: Any) -> None:  # noqa: ANN401
+def refused(source: Path, out: Path, *words: str, **arguments: Any) -> None:
     before = _content(out.parent)
     with pytest.raises(RasterError) as caught:
         predict_map(source, out, BrightnessEngine(), **arguments)

@@ -23,7 +23,7 @@ RGBA = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
 
-def write_raster(path: Path, bands: NDArray[Any], **profile: Any) -> Path:  # noqa: ANN401
+def write_raster(path: Path, bands: NDArray[Any], **profile: Any) -> Path:
     count, height, width = bands.shape
     defaults = {"driver": "GTiff", "crs": "EPSG:32749", "transform": UTM, "dtype": bands.dtype}
     mask = profile.pop("mask", None)

@@ -17,9 +17,9 @@ from PIL import Image
 from rich.console import Console
 
 from salakseg.classes import SALAK, ClassMap, LandClass
+from salakseg.errors import ReportError
 from salakseg.evaluate.confusion import ConfusionMatrix
 from salakseg.evaluate.figures import write_figure
-from salakseg.errors import ReportError
 from salakseg.evaluate.report import FILES, Report, write_report
 from salakseg.evaluate.targets import load_target
 from salakseg.evaluate.terminal import render_terminal

@@ -71,8 +71,9 @@ def _source_to_view(
     height, width = size
     zoom = _draw_zoom(config, generator)
     # Where the scaled picture is larger than the crop, its corner lies up to the surplus outside; else the picture lies
-    # somewhere inside.
-    offset_x, offset_y = (generator.uniform(min(s * zoom - crop, 0), max(s * zoom - crop, 0)) for s in (width, height))
+    # somewhere inside. Whole pixels, so that a view at its own scale is not blurred.
+    surplus = [round(side * zoom) - crop for side in (width, height)]
+    offset_x, offset_y = (int(generator.integers(min(s, 0), max(s, 0) + 1)) for s in surplus)
     scale_crop = np.array(
         [[zoom, 0, 0.5 * zoom - 0.5 - offset_x], [0, zoom, 0.5 * zoom - 0.5 - offset_y], [0, 0, 1]], dtype=np.float64
     )

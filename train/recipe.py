@@ -101,7 +101,7 @@ class ScheduleConfig(_Section):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.warmup >= self.iterations:
-            raise ValueError(f"warmup {self.warmup} is not below iterations {self.iterations}")
+            raise ValueError(f"warmup {self.warmup} is not below iterations {self.iterations}; lower --warmup-iters")
         return self
 
 

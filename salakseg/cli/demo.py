@@ -14,6 +14,21 @@ def demo(
 ) -> None:
     """Walk the whole way once, on a small synthetic plantation: train, report, export, map. Takes a few minutes."""
     from salakseg.demo import run_demo
+    from salakseg.evaluate.terminal import render_terminal
 
-    for line in run_demo(out, seed, say, progress_bar):
-        stdout.print(line, markup=False)
+    result = run_demo(out, seed, say, progress_bar)
+    stdout.print(render_terminal(result.report))
+    unseen = result.unseen
+    lines = [
+        "",
+        f"mIoU on the unseen orthomosaic: {unseen.miou_without_background.text} without background, "
+        f"{unseen.miou_with_background.text} with it",
+        "",
+        "Files:",
+        *(f"  {path}: {what}" for path, what in result.files.items()),
+        "",
+        f"Go on with, in {out}:",
+        *(f"  {command}" for command in result.commands),
+    ]
+    for line in lines:
+        stdout.print(line, markup=False, soft_wrap=True)

@@ -16,6 +16,10 @@ from salakseg.cli import demo, exporting, predicting, reporting, training
 from salakseg.cli.console import INTERRUPTED, say
 from salakseg.errors import SalaksegError
 
+# torch's threads otherwise spin while they wait for each other: with one other busy process on a two-core machine a
+# training step then takes twenty times as long. It must be set before torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 class _Commands(TyperGroup):
     """Turns errors into one line and an exit status; ``--verbose`` may stand anywhere on the line."""

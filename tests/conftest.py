@@ -1,0 +1,49 @@
+"""Fixtures: the real command, a small patch folder, and a run on it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import TINY, Salakseg, write_plantation
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line sets it, before torch is loaded
+
+
+@pytest.fixture(scope="session")
+def salakseg() -> Salakseg:
+    """Runs the real command in a process of its own."""
+
+    def run(*arguments: object, cwd: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "salakseg", *map(str, arguments)]
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def plantation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small patch folder; not to be changed."""
+    return write_plantation(tmp_path_factory.mktemp("plantation") / "patches")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(plantation: Path, tmp_path_factory: pytest.TempPathFactory, salakseg: Salakseg) -> Path:
+    """A finished run of phase 2 on the small patch folder; not to be changed."""
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    data = tmp_path_factory.mktemp("data") / "patches"
+    shutil.copytree(plantation, data)
+    salakseg(
+        "train", "--phase", 2, "--data-root", data, "--checkpoint-dir", run, "--num-steps", 8, "--gsd", 0.05, *TINY
+    )
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_run: Path) -> Path:
+    """The best checkpoint of `tiny_run`."""
+    return tiny_run / "checkpoints" / "best.pt"

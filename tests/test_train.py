@@ -1,0 +1,312 @@
+"""Training runs by the real command."""
+
+import csv
+import json
+import math
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import TINY, Salakseg, write_plantation
+from PIL import Image
+
+from salakseg.classes import SALAK
+from salakseg.data.patches import index_patches
+from salakseg.data.splits import Role, read_split
+from salakseg.errors import TrainingError
+from salakseg.network.checkpoint import load_checkpoint
+from salakseg.train.recipe import load_recipe
+from salakseg.train.start import Request, start_run
+
+
+def records(run: Path, kind: str) -> list[dict[str, Any]]:
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if line["kind"] == kind]
+
+
+def test_a_run_leaves_everything_behind(tiny_run: Path) -> None:
+    names = {path.relative_to(tiny_run).as_posix() for path in tiny_run.rglob("*") if path.is_file()}
+    assert {
+        "recipe.toml",
+        "splits.csv",
+        "environment.json",
+        "metrics.jsonl",
+        "checkpoints/best.pt",
+        "checkpoints/last.pt",
+    } <= names
+    assert any(name.startswith("tensorboard/") for name in names)
+    recipe = tomllib.loads((tiny_run / "recipe.toml").read_text())
+    assert (recipe["name"], recipe["schedule"]["iterations"], recipe["data"]["batch_size"]) == ("phase2", 8, 2)
+    environment = json.loads((tiny_run / "environment.json").read_text())
+    assert environment["device"] == "cpu"
+    evaluations, steps = records(tiny_run, "val"), records(tiny_run, "train")
+    assert [e["iteration"] for e in evaluations] == [4, 8]
+    assert {"miou_without_background", "miou_with_background", "iou"} <= set(evaluations[0])
+    assert {"loss_sup", "loss_unsup", "kept_share", "kept_share_foreground", "learning_rate"} <= set(steps[-1])
+
+
+def test_the_split_of_a_run_is_that_of_its_data(tiny_run: Path) -> None:
+    data = Path(load_checkpoint(tiny_run / "checkpoints" / "last.pt").data_root)
+    assert (data / "splits.csv").read_bytes() == (tiny_run / "splits.csv").read_bytes()
+    split = read_split(data / "splits.csv", index_patches(data))
+    assert {Role.LABELLED, Role.VAL, Role.TEST} <= set(split.roles.values())
+
+
+def test_best_is_the_best_validation_of_the_moving_average(tiny_run: Path) -> None:
+    scores = {e["iteration"]: e["miou_without_background"] for e in records(tiny_run, "val")}
+    best = load_checkpoint(tiny_run / "checkpoints" / "best.pt")
+    assert scores[best.iteration] == max(scores.values())
+    assert best.training["best_score"] == max(scores.values())
+
+
+def run_for(salakseg: Salakseg, data: Path, run: Path, steps: int, *more: object) -> Path:
+    salakseg(
+        "train", "--recipe", "v3", "--data-root", data, "--checkpoint-dir", run, "--num-steps", steps, *TINY, *more
+    )
+    return run / "checkpoints" / "last.pt"
+
+
+def test_a_resumed_run_equals_the_unbroken_one(salakseg: Salakseg, tmp_path: Path) -> None:
+    """Stopped by a real Ctrl-C somewhere, then continued: weights, averages, optimizer and log are the same."""
+    data = write_plantation(tmp_path / "patches")
+    unbroken = load_checkpoint(run_for(salakseg, data, tmp_path / "unbroken", 14))
+    run = tmp_path / "broken"
+    command = [sys.executable, "-m", "salakseg", "train", "--recipe", "v3", "--data-root", data]
+    command += ["--checkpoint-dir", run, "--num-steps", "14", *TINY]
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 240
+    while not (run / "metrics.jsonl").is_file() or not records(run, "val"):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 130, said
+    assert f"salakseg train --resume {run}" in " ".join(said.split())
+    stopped = load_checkpoint(run / "checkpoints" / "last.pt").iteration
+    assert 4 <= stopped < 14
+    salakseg("train", "--resume", run)
+    resumed = load_checkpoint(run / "checkpoints" / "last.pt")
+    assert resumed.iteration == unbroken.iteration == 14
+    assert resumed.history == unbroken.history
+    for own, other in ((resumed.student, unbroken.student), (resumed.ema, unbroken.ema)):
+        assert all(torch.equal(own[name], value) for name, value in other.items())
+    for mine, theirs in zip(
+        resumed.training["optimizer"]["state"].values(), unbroken.training["optimizer"]["state"].values(), strict=True
+    ):
+        assert torch.equal(mine["momentum_buffer"], theirs["momentum_buffer"])
+    assert torch.equal(resumed.training["random"]["cpu"], unbroken.training["random"]["cpu"])
+    assert records(run, "val") == records(tmp_path / "unbroken", "val")
+
+
+def test_another_seed_is_another_run(salakseg: Salakseg, plantation: Path, tmp_path: Path) -> None:
+    data = tmp_path / "patches"
+    shutil.copytree(plantation, data)
+    a = load_checkpoint(run_for(salakseg, data, tmp_path / "a", 4))
+    b = load_checkpoint(run_for(salakseg, data, tmp_path / "b", 4, "--set", "seed=1"))
+    assert not torch.equal(a.student["heads.0.1.weight"], b.student["heads.0.1.weight"])
+
+
+def test_the_commands_of_the_teams_notes(salakseg: Salakseg, plantation: Path, tmp_path: Path) -> None:
+    """Every old flag, off switches too, and what each sets."""
+    data = tmp_path / "patches"
+    shutil.copytree(plantation, data)
+    mapping = tmp_path / "class_mapping.csv"
+    rows = "".join(f"{c.name},{' '.join(map(str, c.color))}\n" for c in SALAK.classes)
+    mapping.write_text("class_name,class_color\n" + rows)
+    run = tmp_path / "checkpoints" / "phase3"
+    flags = ["--num-classes", 7, "--num-steps", 3, "--batch-size", 2, "--learning-rate", "5e-4", "--warmup-iters", 1]
+    flags += ["--early-stop-patience", 50, "--st-loss-weight", 2.0, "--scale-min", 32, "--scale-max", 64]
+    common = TINY[: TINY.index("--batch-size")]
+    salakseg(
+        "train", "--phase", 3, "--data-root", data, "--class-mapping", mapping, "--checkpoint-dir", run,
+        *flags, "--multi-scale", *common,
+    )  # fmt: skip
+    recipe = tomllib.loads((run / "recipe.toml").read_text())
+    assert recipe["schedule"] == {"iterations": 3, "warmup": 1}
+    assert recipe["optimizer"]["learning_rate"] == 5e-4
+    assert recipe["evaluation"]["patience"] == 50
+    assert recipe["selftraining"]["weight"] == 2.0
+    augment = recipe["augment"]
+    assert (augment["multi_scale"], augment["scale_min"], augment["scale_max"]) == (True, 32, 64)
+    off = tmp_path / "off"
+    salakseg(
+        "train", "--data-root", data, "--checkpoint-dir", off, *flags[:-4], "--no-multi-scale", *common,
+        "--set", "selftraining.enabled=false",
+    )  # fmt: skip
+    recipe = tomllib.loads((off / "recipe.toml").read_text())
+    assert (recipe["name"], recipe["augment"]["multi_scale"]) == ("v3", False)
+    assert "loss_unsup" not in records(off, "train")[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--num-classes", "6"], "--num-classes is 6, but the built-in salak class map has 7"),
+        (["--recipe", "v4"], "no recipe 'v4'"),
+        (["--recipe", "v3", "--phase", "1"], "give one of them"),
+        (["--set", "loss.dcie=1"], "no setting 'loss.dcie'"),
+        (["--batch-size", "1"], "data.batch_size"),
+        (["--data-root", "nowhere"], "no folder"),
+        (["--class-mapping", "nowhere.csv"], "nowhere.csv does not exist"),
+        (["--splits", "nowhere.csv"], "nowhere.csv does not exist"),
+        (["--set", "network.encoder_weights=nowhere.pth"], "nowhere.pth"),
+        (["--resume", "nowhere"], "does not exist"),
+        (["--resume", "nowhere", "--num-steps", "5"], "--resume keeps the run's recipe"),
+        (["--set", "network.encoder=resnet18", "--set", "network.architecture=nonet"], "nonet"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence(
+    salakseg: Salakseg, plantation: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    data = tmp_path / "patches"
+    shutil.copytree(plantation, data)
+    run = tmp_path / "run"
+    command = ["train", "--data-root", data, "--checkpoint-dir", run, "--num-steps", 5, *TINY, *arguments]
+    if "--resume" in arguments:
+        command = ["train", *arguments]
+    done = salakseg(*command, check=False)
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.strip().replace("\n", " ")
+    assert message in " ".join(last.split())
+    assert "Traceback" not in done.stderr
+    assert not run.exists()
+
+
+def test_a_run_is_not_overwritten_and_a_finished_one_not_resumed(salakseg: Salakseg, tiny_run: Path) -> None:
+    data = load_checkpoint(tiny_run / "checkpoints" / "last.pt").data_root
+    done = salakseg("train", "--data-root", data, "--checkpoint-dir", tiny_run, "--num-steps", 5, *TINY, check=False)
+    assert done.returncode == 1
+    assert "holds a run already" in " ".join(done.stderr.split())
+    done = salakseg("train", "--resume", tiny_run, check=False)
+    assert done.returncode == 1
+    assert "is finished" in done.stderr
+
+
+def quiet(*_: object) -> None:
+    pass
+
+
+def request(data: Path, run: Path, **settings: Any) -> Request:
+    changes: dict[str, dict[str, Any]] = {
+        "network": {"encoder": "timm-tf_efficientnet_lite0", "encoder_weights": "none"},
+        "data": {"crop": 32, "workers": 0, "gap": 0, "batch_size": 2},
+        "augment": {"multi_scale": False},
+        "schedule": {"iterations": 12, "warmup": 2},
+        "selftraining": {"start": 4},
+        "evaluation": {"every": 2, "patience": 100},
+    }
+    for key, value in settings.items():
+        section, name = key.split("__")
+        changes.setdefault(section, {})[name] = value
+    return Request("v3", [changes], data, run.parent, run_folder=run, device="cpu")
+
+
+def test_patience_ends_a_run(tmp_path: Path) -> None:
+    data = write_plantation(tmp_path / "patches")
+    said: list[str] = []
+    wanted = request(data, tmp_path / "run", evaluation__patience=2, optimizer__learning_rate=1e-12)
+    trainer = start_run(wanted, said.append, quiet)
+    scores = iter([0.3, 0.4, 0.35, 0.4, 0.9])
+    evaluate = trainer._validate
+
+    def scripted() -> Any:
+        matrix = evaluate()
+        matrix._counts[:] = 0
+        right = round(1000 * next(scores))
+        matrix._counts[range(7), range(7)] = right
+        matrix._counts[range(7), [1, 2, 3, 4, 5, 6, 0]] = (1000 - right) // 2
+        return matrix
+
+    trainer._validate = scripted  # type: ignore[method-assign]
+    trainer.run(quiet)
+    assert trainer.iteration == 8
+    assert any("stopped early" in line for line in said)
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "best.pt").iteration == 4
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    data = write_plantation(tmp_path / "patches")
+    wanted = request(data, tmp_path / "run", optimizer__learning_rate=1e30, evaluation__every=1)
+    trainer = start_run(wanted, quiet, quiet)
+    with pytest.raises(TrainingError, match="lower --learning-rate"):
+        trainer.run(quiet)
+    last = tmp_path / "run" / "checkpoints" / "last.pt"
+    if last.exists():
+        assert all(v.isfinite().all() for v in load_checkpoint(last).student.values())
+
+
+def test_a_step_does_what_the_paper_says(tmp_path: Path) -> None:
+    """One step by hand: loss_sup + weight x loss_unsup, thresholds, class weights, rates, moving average."""
+    data = write_plantation(tmp_path / "patches")
+    trainer = start_run(request(data, tmp_path / "run", selftraining__weight=1.5), quiet, quiet)
+    trainer.iteration = 5
+    labelled = next(iter(trainer._labelled_batches()))
+    unlabelled = next(iter(trainer._unlabelled_batches()))
+    assert unlabelled is not None
+    record = trainer._step(labelled, unlabelled)
+    assert float(record["loss"]) == pytest.approx(float(record["loss_sup"] + 1.5 * record["loss_unsup"]), rel=1e-5)
+    factor = 0.5 * (1 + math.cos(math.pi * (5 - 2) / 10))
+    assert [group["lr"] for group in trainer.optimizer.param_groups] == pytest.approx(
+        [2.5e-4 * factor, 2.5e-3 * factor]
+    )
+    assert trainer.ema.updates == 1
+    own, live = trainer.ema.model.state_dict(), trainer.network.state_dict()
+    assert all(torch.equal(own[name], value) for name, value in live.items())  # the first update copies
+    assert trainer.thresholds_K.tolist() == pytest.approx([0.0, 0.60, 0.65, 0.70, 0.65, 0.55, 0.60])
+    assert 0 <= float(record["kept_share_foreground"]) <= float(record["kept_share"]) <= 1
+
+
+def test_the_teacher_may_label(tmp_path: Path) -> None:
+    data = write_plantation(tmp_path / "patches")
+    wanted = request(data, tmp_path / "run", selftraining__labeller="teacher", selftraining__class_weighted=False)
+    trainer = start_run(wanted, quiet, quiet)
+    trainer.run(quiet)
+    assert trainer.iteration == 12
+    assert trainer.ema.model.training is False
+
+
+def test_colours_in_no_class_are_reported_with_the_file(tmp_path: Path) -> None:
+    data = write_plantation(tmp_path / "patches")
+    mask = data / "salak-1-1" / "masks" / "DJI_0460_patch_000_000.png"
+    rgb = SALAK.colors[np.asarray(Image.open(mask))]
+    rgb[:4, :4] = (1, 2, 3)
+    Image.fromarray(rgb).save(mask)
+    said: list[str] = []
+    start_run(request(data, tmp_path / "run"), said.append, quiet)
+    told = next(line for line in said if "no class" in line and "ignored, not background" in line)
+    assert "16 pixels" in told
+    assert "DJI_0460_patch_000_000.png" in told
+
+
+def test_masks_of_unlabelled_photos_stay_closed(tmp_path: Path) -> None:
+    """With a given split, only masks of the labelled and validation parts are opened: the others may be damaged."""
+    data = write_plantation(tmp_path / "patches")
+    rows = [["folder", "photo", "role"]]
+    for photo in index_patches(data).photos():
+        number = int(photo.name[4:])
+        role = (
+            ["labelled", "labelled", "val", "unlabelled", "test"][number % 5] if photo.folder == "salak-1-1" else "gap"
+        )
+        rows.append([photo.folder, photo.name, role])
+        if role in ("unlabelled", "test"):
+            (data / photo.folder / "masks" / f"{photo.name}_patch_000_000.png").write_text("closed")
+    with (data / "splits.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    trainer = start_run(request(data, tmp_path / "run"), quiet, quiet)
+    trainer.run(quiet)
+    assert trainer.iteration == 12
+
+
+def test_the_default_recipe_and_settings_reach_the_trainer(tmp_path: Path) -> None:
+    assert load_recipe("v3").schedule.iterations == 50_000
+    data = write_plantation(tmp_path / "patches")
+    trainer = start_run(request(data, tmp_path / "run", loss__class_weights="none"), quiet, quiet)
+    assert trainer.class_weights_K is None
