@@ -151,7 +151,7 @@ def _read(path: Path) -> Mapping[str, Any]:
             f"{path} is no checkpoint of salakseg: it is damaged, or holds more than tensors and plain values and was "
             "not run for safety."
         ) from error
-    # A cut-off zip archive comes as RuntimeError, a foreign file as one of the others.
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    # bytes that are no pickle at all make torch's reader stumble in any way
+    except Exception as error:
         raise CheckpointError(f"{path} is damaged or no torch file; was it copied in full?") from error
     return content if isinstance(content, Mapping) else {}
