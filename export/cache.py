@@ -3,12 +3,10 @@
 torch is imported only when there is something to convert.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
-from salakseg.errors import ExportError
-from salakseg.export.metadata import SOURCE_KEY
+from salakseg.export.metadata import SOURCE_KEY, sha256_of
 
 
 def cached_onnx(checkpoint: Path, tile: int) -> tuple[Path, bool]:
@@ -31,19 +29,6 @@ def cached_onnx(checkpoint: Path, tile: int) -> tuple[Path, bool]:
     from salakseg.export.onnx import export_onnx
 
     return export_onnx(checkpoint, path, tile=tile, overwrite=True).path, True
-
-
-def sha256_of(path: Path) -> str:
-    """Digest of a file's content, as hexadecimal text.
-
-    Raises:
-        ExportError: The file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ExportError(f"{path} cannot be read ({error.strerror}).") from error
 
 
 def _source_of(path: Path) -> str | None:

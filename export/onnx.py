@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from salakseg.data.masks import read_image
 from salakseg.data.patches import index_patches
 from salakseg.errors import DataError, ExportError
-from salakseg.export.cache import sha256_of
-from salakseg.export.metadata import model_metadata
+from salakseg.export.metadata import model_metadata, sha256_of
 from salakseg.export.parity import Parity, compare
 from salakseg.network.checkpoint import Checkpoint, Weights, load_checkpoint
 from salakseg.network.model import Segmenter
