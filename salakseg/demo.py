@@ -43,6 +43,7 @@ UNSEEN = (1024, 1280)  # height and width of the plot that is mapped
 PATCH = 128
 PHOTO = 2 * PATCH  # side of what one "photo" shows
 LABELLED_SHARE = 0.36
+ITERATIONS = 400  # of the recipe "quick": two and a half minutes on two cores
 
 PROJECT = """\
 data_root = "patches"
@@ -200,7 +201,10 @@ def _write_orthomosaic(scene: Scene, folder: Path) -> None:
 def _train(folder: Path, say: Callable[[str], None], bar: Bar) -> Path:
     request = Request(
         recipe="quick",
-        changes=[{"data": {"gap": 1, "test_share": 0.0}}],
+        changes=[
+            {"data": {"gap": 1, "test_share": 0.0}},  # the unseen plot is the test
+            {"schedule": {"iterations": ITERATIONS}},
+        ],
         data_root=folder / "patches",
         runs=folder / "runs",
         run_folder=folder / "runs" / "demo",

@@ -58,7 +58,7 @@ def test_ignored_exactly_where_nobody_flew(seed: int) -> None:
 
 
 def test_colour_of_a_pixel_hardly_tells_its_class() -> None:
-    # Measured from 0.21 to 0.40 over pairs of seeds; a network reaches 0.7 on the same scenes.
+    # Measured from 0.18 to 0.39 over pairs of seeds, 0.3 at most on this one; a network reaches 0.7.
     rng = np.random.default_rng(0)
     pixels = []
     for scene in (scene_of(1), scene_of(2)):
@@ -69,4 +69,4 @@ def test_colour_of_a_pixel_hardly_tells_its_class() -> None:
     guess = classifier.predict(unseen)
     ids = range(len(SALAK))
     overlaps = [np.sum((guess == i) & (label == i)) / np.sum((guess == i) | (label == i)) for i in ids]
-    assert np.mean(overlaps) < 0.45
+    assert np.mean(overlaps) < 0.40

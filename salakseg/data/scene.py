@@ -48,6 +48,9 @@ def make_scene(seed: int, height: int, width: int) -> Scene:
         seed: Not negative; the same seed and size give the same scene.
         height: Rows. All seven classes are present from 768 x 768 upwards.
         width: Columns.
+
+    Returns:
+        Image, flown area and labels.
     """
     rng = np.random.default_rng(seed)
     canvas = Canvas(textures.grass(rng, (height, width)), _flown_area(rng, height, width), rng.uniform(0, 2 * np.pi))
@@ -156,14 +159,15 @@ def _build_houses(rng: np.random.Generator, canvas: Canvas, road_distance_HW: Fl
     missing = canvas.pixels(rng.uniform(0.075, 0.11))
     village_angle = rng.uniform(0, np.pi)
     height, width = canvas.shape
-    for attempt in range(6000):
+    attempts = max(6000, height * width // 200)
+    for attempt in range(attempts):
         if missing <= 0:
             return
         row, column = int(rng.integers(height)), int(rng.integers(width))
         # A crowded scene takes houses that stand off the road and, later, smaller ones.
         if rng.random() > np.exp(-road_distance_HW[row, column] / (90 + 0.1 * attempt)):
             continue
-        half_length = rng.uniform(25, 48) * (0.7 if attempt > 3000 else 1.0)
+        half_length = rng.uniform(25, 48) * (0.7 if attempt > attempts // 2 else 1.0)
         half_width = half_length * rng.uniform(0.5, 0.75)
         angle = village_angle + rng.integers(2) * np.pi / 2 + rng.normal(0, 0.12)
         if _is_free(canvas, row, column, half_length + 5, half_width + 5, angle):

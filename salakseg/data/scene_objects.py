@@ -18,7 +18,7 @@ def _polar(reach: int) -> tuple[Floats, Floats]:
 
 
 def salak_palm(rng: np.random.Generator, radius: float, sun: float, tint_C: Floats) -> Stamp:
-    """A rosette of long pinnate fronds over a dark heart; dead leaves are left out.
+    """A rosette of long pinnate fronds over a dark heart.
 
     Args:
         rng: Source of chance.
