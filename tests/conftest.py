@@ -1,15 +1,12 @@
 """Fixtures: the real command, a small patch folder, and a run on it."""
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from helpers import TINY, Salakseg, write_plantation
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line sets it, before torch is loaded
+from helpers import TINY, Salakseg, command, write_plantation
 
 
 @pytest.fixture(scope="session")
@@ -32,14 +29,12 @@ def plantation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(plantation: Path, tmp_path_factory: pytest.TempPathFactory, salakseg: Salakseg) -> Path:
+def tiny_run(plantation: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of phase 2 on the small patch folder; not to be changed."""
     run = tmp_path_factory.mktemp("runs") / "tiny"
     data = tmp_path_factory.mktemp("data") / "patches"
     shutil.copytree(plantation, data)
-    salakseg(
-        "train", "--phase", 2, "--data-root", data, "--checkpoint-dir", run, "--num-steps", 8, "--gsd", 0.05, *TINY
-    )
+    command("train", "--phase", 2, "--data-root", data, "--checkpoint-dir", run, "--num-steps", 8, "--gsd", 0.05, *TINY)
     return run
 
 

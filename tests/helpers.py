@@ -1,14 +1,18 @@
 """Small but real inputs that several tests share."""
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from typer.testing import CliRunner
 
 from salakseg.classes import SALAK
+from salakseg.cli.main import app
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 """Real imagery that is not part of the repository; tests that need it skip where it is absent."""
@@ -29,6 +33,19 @@ TINY = [
 ]  # fmt: skip
 
 Salakseg = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def command(*arguments: object, cwd: Path | None = None, status: int = 0) -> Any:
+    """Runs a command in this process, where torch is loaded already, and checks its exit status."""
+    before = Path.cwd()
+    os.chdir(cwd or before)
+    try:
+        done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    finally:
+        os.chdir(before)
+    if done.exit_code != status:
+        raise AssertionError(f"status {done.exit_code}: {done.output}") from done.exception
+    return done
 
 
 def textured_patch(label_HW: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[np.uint8]:

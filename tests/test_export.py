@@ -6,7 +6,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from helpers import Salakseg
+from helpers import command
 
 import salakseg.export.onnx as export_module
 from salakseg.classes import SALAK
@@ -150,7 +150,7 @@ def test_a_converted_checkpoint_is_kept_until_it_changes(tiny_checkpoint: Path, 
     assert cached_onnx(checkpoint, TILE) == (path, True)
 
 
-def test_the_command(salakseg: Salakseg, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    done = salakseg("export", tiny_checkpoint, "--out", tmp_path / "model.onnx", "--size", TILE)
+def test_the_command(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    done = command("export", tiny_checkpoint, "--out", tmp_path / "model.onnx", "--size", TILE)
     assert "agrees with torch on 100.0000 %" in " ".join(done.stderr.split())
     assert OnnxEngine(tmp_path / "model.onnx").tile == TILE

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, Salakseg, write_plantation
+from helpers import TINY, command, write_plantation
 from PIL import Image
 
 from salakseg.classes import SALAK
@@ -67,21 +67,19 @@ def test_best_is_the_best_validation_of_the_moving_average(tiny_run: Path) -> No
     assert best.training["best_score"] == max(scores.values())
 
 
-def run_for(salakseg: Salakseg, data: Path, run: Path, steps: int, *more: object) -> Path:
-    salakseg(
-        "train", "--recipe", "v3", "--data-root", data, "--checkpoint-dir", run, "--num-steps", steps, *TINY, *more
-    )
+def run_for(data: Path, run: Path, steps: int, *more: object) -> Path:
+    command("train", "--recipe", "v3", "--data-root", data, "--checkpoint-dir", run, "--num-steps", steps, *TINY, *more)
     return run / "checkpoints" / "last.pt"
 
 
-def test_a_resumed_run_equals_the_unbroken_one(salakseg: Salakseg, tmp_path: Path) -> None:
+def test_a_resumed_run_equals_the_unbroken_one(tmp_path: Path) -> None:
     """Stopped by a real Ctrl-C somewhere, then continued: weights, averages, optimizer and log are the same."""
     data = write_plantation(tmp_path / "patches")
-    unbroken = load_checkpoint(run_for(salakseg, data, tmp_path / "unbroken", 14))
+    unbroken = load_checkpoint(run_for(data, tmp_path / "unbroken", 14))
     run = tmp_path / "broken"
-    command = [sys.executable, "-m", "salakseg", "train", "--recipe", "v3", "--data-root", data]
-    command += ["--checkpoint-dir", run, "--num-steps", "14", *TINY]
-    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+    words = [sys.executable, "-m", "salakseg", "train", "--recipe", "v3", "--data-root", data]
+    words += ["--checkpoint-dir", run, "--num-steps", "14", *TINY]
+    process = subprocess.Popen([str(word) for word in words], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 240
     while not (run / "metrics.jsonl").is_file() or not records(run, "val"):
         assert time.monotonic() < deadline and process.poll() is None
@@ -92,7 +90,7 @@ def test_a_resumed_run_equals_the_unbroken_one(salakseg: Salakseg, tmp_path: Pat
     assert f"salakseg train --resume {run}" in " ".join(said.split())
     stopped = load_checkpoint(run / "checkpoints" / "last.pt").iteration
     assert 4 <= stopped < 14
-    salakseg("train", "--resume", run)
+    command("train", "--resume", run)
     resumed = load_checkpoint(run / "checkpoints" / "last.pt")
     assert resumed.iteration == unbroken.iteration == 14
     assert resumed.history == unbroken.history
@@ -106,15 +104,15 @@ def test_a_resumed_run_equals_the_unbroken_one(salakseg: Salakseg, tmp_path: Pat
     assert records(run, "val") == records(tmp_path / "unbroken", "val")
 
 
-def test_another_seed_is_another_run(salakseg: Salakseg, plantation: Path, tmp_path: Path) -> None:
+def test_another_seed_is_another_run(plantation: Path, tmp_path: Path) -> None:
     data = tmp_path / "patches"
     shutil.copytree(plantation, data)
-    a = load_checkpoint(run_for(salakseg, data, tmp_path / "a", 4))
-    b = load_checkpoint(run_for(salakseg, data, tmp_path / "b", 4, "--set", "seed=1"))
+    a = load_checkpoint(run_for(data, tmp_path / "a", 4))
+    b = load_checkpoint(run_for(data, tmp_path / "b", 4, "--set", "seed=1"))
     assert not torch.equal(a.student["heads.0.1.weight"], b.student["heads.0.1.weight"])
 
 
-def test_the_commands_of_the_teams_notes(salakseg: Salakseg, plantation: Path, tmp_path: Path) -> None:
+def test_the_commands_of_the_teams_notes(plantation: Path, tmp_path: Path) -> None:
     """Every old flag, off switches too, and what each sets."""
     data = tmp_path / "patches"
     shutil.copytree(plantation, data)
@@ -125,7 +123,7 @@ def test_the_commands_of_the_teams_notes(salakseg: Salakseg, plantation: Path, t
     flags = ["--num-classes", 7, "--num-steps", 3, "--batch-size", 2, "--learning-rate", "5e-4", "--warmup-iters", 1]
     flags += ["--early-stop-patience", 50, "--st-loss-weight", 2.0, "--scale-min", 32, "--scale-max", 64]
     common = TINY[: TINY.index("--batch-size")]
-    salakseg(
+    command(
         "train", "--phase", 3, "--data-root", data, "--class-mapping", mapping, "--checkpoint-dir", run,
         *flags, "--multi-scale", *common,
     )  # fmt: skip
@@ -137,7 +135,7 @@ def test_the_commands_of_the_teams_notes(salakseg: Salakseg, plantation: Path, t
     augment = recipe["augment"]
     assert (augment["multi_scale"], augment["scale_min"], augment["scale_max"]) == (True, 32, 64)
     off = tmp_path / "off"
-    salakseg(
+    command(
         "train", "--data-root", data, "--checkpoint-dir", off, *flags[:-4], "--no-multi-scale", *common,
         "--set", "selftraining.enabled=false",
     )  # fmt: skip
@@ -163,30 +161,25 @@ def test_the_commands_of_the_teams_notes(salakseg: Salakseg, plantation: Path, t
         (["--set", "network.encoder=resnet18", "--set", "network.architecture=nonet"], "nonet"),
     ],
 )
-def test_what_cannot_work_is_one_sentence(
-    salakseg: Salakseg, plantation: Path, tmp_path: Path, arguments: list[str], message: str
-) -> None:
+def test_what_cannot_work_is_one_sentence(plantation: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
     data = tmp_path / "patches"
     shutil.copytree(plantation, data)
     run = tmp_path / "run"
-    command = ["train", "--data-root", data, "--checkpoint-dir", run, "--num-steps", 5, *TINY, *arguments]
+    words = ["train", "--data-root", data, "--checkpoint-dir", run, "--num-steps", 5, *TINY, *arguments]
     if "--resume" in arguments:
-        command = ["train", *arguments]
-    done = salakseg(*command, check=False)
-    assert done.returncode == 1, done.stderr
+        words = ["train", *arguments]
+    done = command(*words, status=1)
     last = done.stderr.strip().replace("\n", " ")
     assert message in " ".join(last.split())
     assert "Traceback" not in done.stderr
     assert not run.exists()
 
 
-def test_a_run_is_not_overwritten_and_a_finished_one_not_resumed(salakseg: Salakseg, tiny_run: Path) -> None:
+def test_a_run_is_not_overwritten_and_a_finished_one_not_resumed(tiny_run: Path) -> None:
     data = load_checkpoint(tiny_run / "checkpoints" / "last.pt").data_root
-    done = salakseg("train", "--data-root", data, "--checkpoint-dir", tiny_run, "--num-steps", 5, *TINY, check=False)
-    assert done.returncode == 1
+    done = command("train", "--data-root", data, "--checkpoint-dir", tiny_run, "--num-steps", 5, *TINY, status=1)
     assert "holds a run already" in " ".join(done.stderr.split())
-    done = salakseg("train", "--resume", tiny_run, check=False)
-    assert done.returncode == 1
+    done = command("train", "--resume", tiny_run, status=1)
     assert "is finished" in done.stderr
 
 
