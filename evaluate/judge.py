@@ -24,6 +24,7 @@ def judge(
     target: Target,
     *,
     data_root: Path | None = None,
+    fallback_root: Path | None = None,
     class_map: ClassMap | None = None,
     part: Part | None = None,
     weights: Weights = "ema",
@@ -36,6 +37,7 @@ def judge(
         path: The checkpoint.
         target: What to compare with.
         data_root: Where the patches are; None means where they were at training time.
+        fallback_root: Where they may be if they are neither named nor where they were.
         class_map: The data's classes; they must be the checkpoint's. None takes the checkpoint's.
         part: "test" or "val"; None means test, or val where the split has no test part.
         weights: "ema" or "student".
@@ -53,6 +55,8 @@ def judge(
             f"{', '.join(class_map.names)}; use the class mapping that it was trained with."
         )
     root = data_root or Path(checkpoint.data_root)
+    if data_root is None and not root.is_dir() and fallback_root is not None:
+        root = fallback_root
     if data_root is None and not root.is_dir():
         return _stored(checkpoint, path, target, part, weights)
     index = index_patches(root)

@@ -2,4 +2,5 @@
 
 from salakseg.cli.main import main
 
-main()
+if __name__ == "__main__":  # loader workers import this module again where processes are spawned
+    main()

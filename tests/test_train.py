@@ -21,7 +21,7 @@ from PIL import Image
 from salakseg.classes import SALAK
 from salakseg.data.patches import index_patches
 from salakseg.data.splits import Role, read_split
-from salakseg.errors import TrainingError
+from salakseg.errors import DataError, TrainingError
 from salakseg.network.checkpoint import load_checkpoint
 from salakseg.train.recipe import load_recipe
 from salakseg.train.start import Request, start_run
@@ -154,7 +154,7 @@ def test_the_commands_of_the_teams_notes(plantation: Path, tmp_path: Path) -> No
         (["--batch-size", "1"], "data.batch_size"),
         (["--data-root", "nowhere"], "no folder"),
         (["--class-mapping", "nowhere.csv"], "nowhere.csv does not exist"),
-        (["--splits", "nowhere.csv"], "nowhere.csv does not exist"),
+        (["--splits", "nowhere/splits.csv"], "splits.csv cannot be written"),
         (["--set", "network.encoder_weights=nowhere.pth"], "nowhere.pth"),
         (["--resume", "nowhere"], "does not exist"),
         (["--resume", "nowhere", "--num-steps", "5"], "--resume keeps the run's recipe"),
@@ -181,6 +181,16 @@ def test_a_run_is_not_overwritten_and_a_finished_one_not_resumed(tiny_run: Path)
     assert "holds a run already" in " ".join(done.stderr.split())
     done = command("train", "--resume", tiny_run, status=1)
     assert "is finished" in done.stderr
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    data = write_plantation(tmp_path / "patches")
+    before = sorted(tmp_path.rglob("*"))
+    run = tmp_path / "run"
+    words = ["--data-root", data, "--checkpoint-dir", run, "--num-steps", 5, *TINY]
+    done = command("train", "--phase", 2, "--dry-run", *words)
+    assert tomllib.loads(done.stdout)["selftraining"]["weight"] == 1.5
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def quiet(*_: object) -> None:
@@ -277,6 +287,15 @@ def test_colours_in_no_class_are_reported_with_the_file(tmp_path: Path) -> None:
     told = next(line for line in said if "no class" in line and "ignored, not background" in line)
     assert "16 pixels" in told
     assert "DJI_0460_patch_000_000.png" in told
+
+
+def test_a_mapping_that_fits_no_mask_is_told_before_a_split_is_written(tmp_path: Path) -> None:
+    data = write_plantation(tmp_path / "patches")
+    for mask in data.rglob("masks/*.png"):
+        Image.fromarray(SALAK.colors[np.asarray(Image.open(mask))][..., ::-1].copy() // 2 + 1).save(mask)
+    with pytest.raises(DataError, match=r"no pixel of the masks has a class.*they hold the colours \("):
+        start_run(request(data, tmp_path / "run"), quiet, quiet)
+    assert not (data / "splits.csv").exists()
 
 
 def test_masks_of_unlabelled_photos_stay_closed(tmp_path: Path) -> None:

@@ -63,8 +63,9 @@ class Batch(NamedTuple):
     size_B2: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on a device."""
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+        """The batch on a device; the sizes stay on the CPU, where they are read without waiting for the device."""
+        image, label = (tensor.to(device, non_blocking=True) for tensor in (self.image_BCHW, self.label_BHW))
+        return Batch(image, label, self.size_B2)
 
 
 class PatchStream(Dataset[tuple[Tensor, Tensor]]):

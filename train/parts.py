@@ -25,6 +25,7 @@ def read_data(
     seed: int,
     *,
     splits: Path | None = None,
+    write: bool = True,
     gsd_m: float | None = None,
     say: Say,
     progress: Progress,
@@ -36,7 +37,8 @@ def read_data(
         class_map: Classes to read masks by.
         config: How a new split is made.
         seed: Seed of a new split.
-        splits: File with the split; None means ``splits.csv`` in the data root, which is made where it is missing.
+        splits: File with the split, made where it is missing; None means ``splits.csv`` in the data root.
+        write: Whether a new split is written down.
         gsd_m: Ground sampling distance of the patches in metres a pixel.
         say: Called with a line worth reading.
         progress: Called with masks done and to do.
@@ -58,20 +60,25 @@ def read_data(
         split = read_split(path, index)
         say(f"split: as in {path}")
         return survey_labelled(index, split, class_map, gsd_m, say, progress)
-    if splits is not None:
-        raise DataError(f"{path} does not exist; leave --splits out to make a new split.")
     survey = survey_masks(index, [p for p in index.patches if p.mask is not None], class_map, progress)
+    _refuse_empty(survey, index, class_map)  # before a split is made of nothing and written down
     split = make_split(
         index, survey, class_map, SplitPlan(config.split, config.val_share, config.test_share, config.gap, seed)
     )
+    say(f"split: a new one by {config.split}")
+    if write:
+        _write_split(split, path, say)
+    for part, name in split.missing:
+        say(f"attention: class {name!r} has no pixel in the {part} part; label some more of it elsewhere")
+    return _finish_data(index, split, class_map, survey, gsd_m, say)
+
+
+def _write_split(split: Split, path: Path, say: Say) -> None:
     try:
         write_split(split, path)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror}); name a file with --splits.") from error
-    say(f"split: by {config.split}, written to {path}; later runs reuse it")
-    for part, name in split.missing:
-        say(f"attention: class {name!r} has no pixel in the {part} part; label some more of it elsewhere")
-    return _finish_data(index, split, class_map, survey, gsd_m, say)
+    say(f"written to {path}; later runs reuse it")
 
 
 def survey_labelled(
@@ -93,10 +100,7 @@ def _finish_data(
     pixels = survey.total(sorted(photos), len(class_map))
     if unknown := survey.unknown_message():
         say(f"attention: {unknown}")
-    if pixels.sum() == 0:
-        raise DataError(
-            f"{index.root}: no pixel of the labelled part has a class; do the masks' colours fit {class_map.source}?"
-        )
+    _refuse_empty(survey, index, class_map)
     data = TrainingData(index, class_map, split, pixels, gsd_m)
     counts = ", ".join(f"{len(data.part(role)):,} {role.value}" for role in Role if role is not Role.GAP)
     say(f"parts: {counts}")
@@ -105,6 +109,16 @@ def _finish_data(
     )
     say(f"labelled pixels: {shares}")
     return data
+
+
+def _refuse_empty(survey: Survey, index: PatchIndex, class_map: ClassMap) -> None:
+    if survey.pixels and not any(pixels.any() for pixels in survey.pixels.values()):
+        colors = ", ".join(str(color) for color, _ in survey.unknown.most_common(3))
+        seen = f"they hold the colours {colors}" if colors else "every pixel is 255"
+        raise DataError(
+            f"{index.root}: no pixel of the masks has a class of {class_map.source}; {seen}. "
+            "Name the mapping that they were drawn by with --class-mapping."
+        )
 
 
 def choose_class_map(path: Path | None, data_root: Path, say: Say) -> ClassMap:

@@ -34,10 +34,11 @@ class Request:
         runs: Folder in which a new run folder is made.
         class_mapping: CSV file; None looks into the data root, then takes the built-in salak classes.
         num_classes: What the user believes; checked against the class map.
-        splits: File with the split; None means ``splits.csv`` in the data root.
+        splits: File with the split, made where it is missing; None means ``splits.csv`` in the data root.
         run_folder: Folder of the run; None makes a dated one.
         gsd_m: Ground sampling distance of the patches in metres a pixel.
         device: "auto", "cpu", "cuda" or "mps".
+        dry_run: Write nothing.
     """
 
     recipe: str
@@ -50,6 +51,7 @@ class Request:
     run_folder: Path | None = None
     gsd_m: float | None = None
     device: str = "auto"
+    dry_run: bool = False
 
 
 def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
@@ -74,6 +76,7 @@ def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
         recipe.data,
         recipe.seed,
         splits=request.splits,
+        write=not request.dry_run,
         gsd_m=request.gsd_m,
         say=say,
         progress=progress,
@@ -87,7 +90,8 @@ def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
     run = RunFolder(request.run_folder or _fresh_folder(request.runs, recipe.name))
     say(f"{recipe.schedule.iterations:,} steps of recipe {recipe.name} on {fabric.device}; the run is {run.path}")
     trainer = Trainer(recipe, data, run, fabric, say)
-    run.create(recipe, data.split, str(fabric.device))
+    if not request.dry_run:
+        run.create(recipe, data.split, str(fabric.device))
     return trainer
 
 

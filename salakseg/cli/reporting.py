@@ -32,12 +32,14 @@ def report(
     from salakseg.evaluate.targets import load_target
     from salakseg.evaluate.terminal import render_terminal
     from salakseg.network.device import pick_device
+    from salakseg.project import load_project
 
     with progress_bar("evaluate", "patches") as progress:
         result = judge(
             checkpoint,
             load_target(target),
             data_root=data_root,
+            fallback_root=load_project().data_root,
             class_map=None if class_mapping is None else ClassMap.from_csv(class_mapping),
             part=None if split is None else split.value,
             weights=weights.value,

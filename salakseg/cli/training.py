@@ -36,7 +36,7 @@ def train(
         ),
     ] = None,
     splits: Annotated[
-        Path | None, typer.Option(help="File with the split; default: splits.csv in the data root.")
+        Path | None, typer.Option(help="File with the split, made if missing; default: splits.csv in the data root.")
     ] = None,
     checkpoint_dir: Annotated[
         Path | None, typer.Option(help="Folder of the run; default: a dated one in the project's runs.")
@@ -48,6 +48,9 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the run in this folder, exactly where it stopped.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, show the recipe, write and train nothing.")
+    ] = False,
     num_classes: Annotated[
         int | None, typer.Option(help="Checked against the class map.", rich_help_panel=_TEAM)
     ] = None,
@@ -81,7 +84,7 @@ def train(
     """Train a network on labelled and unlabelled patches; without --recipe or --phase by the v3 recipe."""
     from salakseg.project import load_project
     from salakseg.train.guard import Interrupted
-    from salakseg.train.recipe import PHASES, parse_setting
+    from salakseg.train.recipe import PHASES, parse_setting, recipe_toml
     from salakseg.train.start import Request, resume_run, start_run
 
     project = load_project()
@@ -119,8 +122,12 @@ def train(
                 run_folder=checkpoint_dir,
                 gsd_m=gsd,
                 device=device.value,
+                dry_run=dry_run,
             )
             trainer = start_run(request, say, progress)
+    if dry_run:
+        stdout.print(recipe_toml(trainer.recipe), markup=False, soft_wrap=True)
+        return
     run = trainer.run_folder
     try:
         with progress_bar("training", "steps") as progress:
