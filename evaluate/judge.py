@@ -76,7 +76,8 @@ def judge(
         checkpoint.std,
         progress,
     )
-    return _report(checkpoint, path, target, matrix, "test" if role is Role.TEST else "val", len(patches), weights)
+    measured: Part = "test" if role is Role.TEST else "val"
+    return _report(checkpoint, path, target, matrix, measured, len(patches), weights, root)
 
 
 def _split_of(checkpoint: Checkpoint, index: PatchIndex, path: Path) -> Split:
@@ -97,7 +98,7 @@ def _stored(checkpoint: Checkpoint, path: Path, target: Target, part: Part | Non
             f"{where}, and it stores only the {stored['part']} figures of the EMA; name the patches with --data-root."
         )
     matrix = ConfusionMatrix.from_counts(stored["matrix"])
-    return _report(checkpoint, path, target, matrix, stored["part"], stored["patches"], weights, stored_only=True)
+    return _report(checkpoint, path, target, matrix, stored["part"], stored["patches"], weights, None)
 
 
 def _report(
@@ -108,7 +109,7 @@ def _report(
     part: Part,
     patches: int,
     weights: Weights,
-    stored_only: bool = False,
+    root: Path | None,
 ) -> Report:
     return Report(
         title=path.name,
@@ -117,7 +118,8 @@ def _report(
         class_map=checkpoint.class_map,
         matrix=matrix,
         weights="EMA" if weights == "ema" else "student",
-        stored=stored_only,
+        stored=root is None,
+        data_root=None if root is None else str(root),
         iteration=checkpoint.iteration,
         recipe=checkpoint.recipe_name,
         target=target,

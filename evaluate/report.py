@@ -42,6 +42,7 @@ class Report:
         iteration: Training iteration of the checkpoint, if known.
         recipe: Name of the recipe, if known.
         target: What to compare with, if anything.
+        data_root: Folder of the patches that were measured, if any were.
         notes: Sentences that a reader must know, such as one on stand-in data.
 
     Raises:
@@ -58,6 +59,7 @@ class Report:
     iteration: int | None = None
     recipe: str | None = None
     target: Target | None = None
+    data_root: str | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -93,6 +95,8 @@ class Report:
     def remarks(self) -> tuple[str, ...]:
         """Every sentence that belongs under the figures: the notes, then what the figures themselves call for."""
         remarks = list(self.notes)
+        if self.data_root is not None:
+            remarks.append(f"Measured on the patches in {self.data_root}.")
         if self.stored:
             remarks.append("The data was not at hand: these are the figures stored at training time.")
         if self.split == "val":
@@ -116,7 +120,8 @@ class Report:
         stands for undefined.
 
         - ``schema``, ``version``: "salakseg.report", 1
-        - ``title``, ``split``, ``patches``, ``weights``, ``stored``, ``iteration``, ``recipe``, ``notes``: see `Report`
+        - ``title``, ``split``, ``patches``, ``weights``, ``stored``, ``iteration``, ``recipe``,
+          ``data_root``, ``notes``: see `Report`
         - ``classes``: ``{id, name, color: [r, g, b]}`` each
         - ``confusion``: pixels [K][K], rows = truth, columns = prediction
         - ``metrics``: see `Metrics`; each mean is ``{value, classes}`` with the number of classes it covers
@@ -134,6 +139,7 @@ class Report:
             "stored": self.stored,
             "iteration": self.iteration,
             "recipe": self.recipe,
+            "data_root": self.data_root,
             "notes": list(self.notes),
             "classes": self.class_map.to_records(),
             "confusion": self.matrix.counts.tolist(),
@@ -155,7 +161,7 @@ class Report:
             target = record["target"]
             return cls(
                 **{name: record[name] for name in ("title", "split", "patches", "weights", "stored")},
-                **{name: record[name] for name in ("iteration", "recipe")},
+                **{name: record[name] for name in ("iteration", "recipe", "data_root")},
                 class_map=ClassMap.from_records(record["classes"], source),
                 matrix=ConfusionMatrix.from_counts(record["confusion"]),
                 target=None if target is None else Target.model_validate(target["definition"]),

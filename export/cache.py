@@ -4,6 +4,8 @@ torch is imported only when there is something to convert.
 """
 
 import json
+import os
+import tempfile
 from pathlib import Path
 
 from salakseg.export.metadata import SOURCE_KEY, sha256_of
@@ -17,13 +19,15 @@ def cached_onnx(checkpoint: Path, tile: int) -> tuple[Path, bool]:
         tile: Side of the input in pixels.
 
     Returns:
-        The file, ``<checkpoint>.<tile>.cache.onnx``, and whether it was made just now.
+        The file, ``<checkpoint>.<tile>.cache.onnx`` beside the checkpoint (or in the folder for temporary files, where
+        the checkpoint's cannot be written), and whether it was made just now.
 
     Raises:
         CheckpointError: The checkpoint cannot be used.
         ExportError: The file cannot be written, or file and network disagree.
     """
-    path = checkpoint.with_name(f"{checkpoint.stem}.{tile}.cache.onnx")
+    folder = checkpoint.parent if os.access(checkpoint.parent, os.W_OK) else Path(tempfile.gettempdir())
+    path = folder / f"{checkpoint.stem}.{tile}.cache.onnx"
     if path.is_file() and _source_of(path) == sha256_of(checkpoint):
         return path, False
     from salakseg.export.onnx import export_onnx

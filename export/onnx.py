@@ -146,12 +146,12 @@ def _real_tiles(checkpoint: Checkpoint, data_root: Path | None, tile: int) -> li
         return []
     try:
         index = index_patches(root)
+        chosen = index.patches[:: max(1, len(index.patches) // REAL_TILES)][:REAL_TILES]
+        return [_fill_tile(read_image(index.image_path(patch)), tile) for patch in chosen]
     except DataError:
         if data_root is not None:
             raise
         return []
-    chosen = index.patches[:: max(1, len(index.patches) // REAL_TILES)][:REAL_TILES]
-    return [_fill_tile(read_image(index.image_path(patch)), tile) for patch in chosen]
 
 
 def _fill_tile(image_HWC: NDArray[np.uint8], tile: int) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ Every key is optional, paths are relative to the file. Flags beat environment va
 ``SALAKSEG_CLASS_MAPPING``, ``SALAKSEG_RUNS``), which beat the file.
 """
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,10 @@ def load_project(start: Path | None = None) -> Project:
         ProjectError: The file cannot be read, or has an unknown key.
     """
     start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
-        path = folder / FILE_NAME
-        if path.is_file():
-            return _read(path)
-    return Project(folder=start)
+    found = next((folder / FILE_NAME for folder in (start, *start.parents) if (folder / FILE_NAME).is_file()), None)
+    project = Project(folder=start) if found is None else _read(found)
+    runs = os.environ.get("SALAKSEG_RUNS")
+    return project.model_copy(update={"runs": Path(runs).absolute()}) if runs else project
 
 
 def _newest_best(runs: Path) -> Path:

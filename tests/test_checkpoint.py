@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
@@ -98,8 +98,8 @@ def test_a_full_disk_leaves_the_old_file(
     path = tmp_path / "best.pt"
     path.write_bytes(tiny_checkpoint.read_bytes())
 
-    def fail(content: object, file: Path) -> None:
-        file.write_bytes(b"half")
+    def fail(content: object, file: IO[bytes]) -> None:
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", fail)

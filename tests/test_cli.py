@@ -191,6 +191,18 @@ def test_the_map_is_what_the_network_says(tiny_checkpoint: Path, onnx_model: Pat
         assert (land_cover.read(1) == expected).mean() > 0.999
 
 
+def test_what_is_wrong_with_the_files_is_told_before_a_model_is_loaded(small_orthomosaic: Path, tmp_path: Path) -> None:
+    for arguments, message in (
+        (["gone.tif", "--out", "map.tif"], "gone.tif does not exist"),
+        ([small_orthomosaic, "--out", "map.png"], "must end in .tif"),
+        ([small_orthomosaic, "--out", "no/map.tif"], "folder of no/map.tif does not exist"),
+        ([small_orthomosaic, "--out", "map.tif", "--preview", "no/map.png"], "folder of no/map.png does not exist"),
+        ([small_orthomosaic, "--out", small_orthomosaic], "exists; add --overwrite"),
+    ):
+        done = command("predict", *arguments, "--model", "never_opened.onnx", cwd=tmp_path, status=1)
+        assert message in " ".join(done.stderr.replace("\n", " ").split())
+
+
 def test_a_model_of_another_kind_is_refused(small_orthomosaic: Path, tmp_path: Path) -> None:
     (tmp_path / "model.h5").write_text("")
     for model, message in (("model.h5", "neither a checkpoint"), ("gone.onnx", "does not exist")):

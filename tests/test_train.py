@@ -24,7 +24,7 @@ from salakseg.data.splits import Role, read_split
 from salakseg.errors import DataError, TrainingError
 from salakseg.network.checkpoint import load_checkpoint
 from salakseg.train.recipe import load_recipe
-from salakseg.train.start import Request, start_run
+from salakseg.train.start import Request, resume_run, start_run
 
 
 def records(run: Path, kind: str) -> list[dict[str, Any]]:
@@ -235,15 +235,70 @@ def test_patience_ends_a_run(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "best.pt").iteration == 4
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+def test_a_run_that_diverges_ends_and_keeps_the_last_good_state(tmp_path: Path) -> None:
     data = write_plantation(tmp_path / "patches")
-    wanted = request(data, tmp_path / "run", optimizer__learning_rate=1e30, evaluation__every=1)
-    trainer = start_run(wanted, quiet, quiet)
-    with pytest.raises(TrainingError, match="lower --learning-rate"):
+    trainer = start_run(request(data, tmp_path / "run"), quiet, quiet)
+
+    def spoil_after(done: int, _total: int) -> None:
+        if done == 5:
+            trainer.optimizer.param_groups[1]["peak"] = 1e30
+
+    with pytest.raises(TrainingError, match=r"last good state is .*last\.pt.*lower --learning-rate"):
+        trainer.run(spoil_after)
+    for name in ("last.pt", "best.pt"):
+        checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints" / name)
+        assert checkpoint.iteration in (2, 4, 6)
+        assert all(v.isfinite().all() for v in (*checkpoint.student.values(), *checkpoint.ema.values()))
+
+
+def test_a_step_that_breaks_off_is_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_plantation(tmp_path / "patches")
+    trainer = start_run(request(data, tmp_path / "run"), quiet, quiet)
+    backward = trainer.fabric.backward
+
+    def no_memory(loss: torch.Tensor) -> None:
+        if trainer.iteration == 7:
+            raise torch.OutOfMemoryError("no memory")
+        backward(loss)
+
+    monkeypatch.setattr(trainer.fabric, "backward", no_memory)
+    with pytest.raises(TrainingError, match="too little memory"):
         trainer.run(quiet)
-    last = tmp_path / "run" / "checkpoints" / "last.pt"
-    if last.exists():
-        assert all(v.isfinite().all() for v in load_checkpoint(last).student.values())
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").iteration == 6  # the evaluation before
+
+
+def test_a_damaged_patch_is_one_sentence_with_workers_too(tmp_path: Path) -> None:
+    data = write_plantation(tmp_path / "patches")
+    for image in (data / "salak-1-2" / "images").iterdir():
+        if not (data / "salak-1-2" / "masks" / image.name).exists():
+            image.write_bytes(image.read_bytes()[:150])
+    trainer = start_run(request(data, tmp_path / "run", data__workers=1), quiet, quiet)
+    with pytest.raises(DataError, match=r"DJI_\d+_patch_000_000\.png is no readable picture") as error:
+        trainer.run(quiet)
+    assert "\n" not in str(error.value)
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").iteration == 4  # before self-training
+
+
+def test_what_changed_since_is_told_on_resume(tmp_path: Path) -> None:
+    data = write_plantation(tmp_path / "patches")
+    trainer = start_run(request(data, tmp_path / "run"), quiet, quiet)
+
+    def stop(done: int, _total: int) -> None:
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(stop)
+    said: list[str] = []
+    resume_run(tmp_path / "run", None, None, "cpu", said.append, quiet)
+    assert not any("have changed" in line for line in said)
+    labelled = trainer.data.part(Role.LABELLED)[0]
+    trainer.data.index.mask_path(labelled).unlink()
+    resume_run(tmp_path / "run", None, None, "cpu", said.append, quiet)
+    assert any("have changed" in line for line in said)
+    shutil.copy(tmp_path / "run" / "checkpoints" / "last.pt", tmp_path / "elsewhere.pt")
+    with pytest.raises(TrainingError, match="lies in no run folder"):
+        resume_run(tmp_path / "elsewhere.pt", None, None, "cpu", quiet, quiet)
 
 
 def test_a_step_does_what_the_paper_says(tmp_path: Path) -> None:
@@ -293,7 +348,7 @@ def test_a_mapping_that_fits_no_mask_is_told_before_a_split_is_written(tmp_path:
     data = write_plantation(tmp_path / "patches")
     for mask in data.rglob("masks/*.png"):
         Image.fromarray(SALAK.colors[np.asarray(Image.open(mask))][..., ::-1].copy() // 2 + 1).save(mask)
-    with pytest.raises(DataError, match=r"no pixel of the masks has a class.*they hold the colours \("):
+    with pytest.raises(DataError, match=r"masks do not fit the built-in salak class map; they hold the colours \("):
         start_run(request(data, tmp_path / "run"), quiet, quiet)
     assert not (data / "splits.csv").exists()
 

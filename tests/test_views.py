@@ -125,7 +125,9 @@ def test_a_stream_draws_each_patch_once_before_any_again(plantation: Path) -> No
     orders = []
     for epoch in range(2):
         for position in range(epoch * n, (epoch + 1) * n):
-            image, label = stream[position]
+            item = stream[position]
+            assert isinstance(item, tuple)
+            image, label = item
             assert image.shape == (3, 16, 16)
             assert (label == 0).all()  # masks are not opened
         orders.append(stream._order.tolist())
@@ -152,6 +154,7 @@ def test_a_stream_goes_on_where_another_would_be(plantation: Path) -> None:
 def test_pictures_of_different_sizes_are_padded_with_ignore() -> None:
     items = [(torch.ones(3, h, w, dtype=torch.uint8), torch.ones(h, w, dtype=torch.uint8)) for h, w in ((4, 9), (6, 5))]
     batch = collate(items)
+    assert isinstance(batch, Batch)
     assert batch.image_BCHW.shape == (2, 3, 6, 9)
     assert batch.size_B2.tolist() == [[4, 9], [6, 5]]
     assert [(batch.label_BHW[b] == 1).sum().item() for b in range(2)] == [36, 30]

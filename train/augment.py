@@ -6,6 +6,7 @@ on the device or on what was drawn before.
 Axes: B image, C channel, H row, W column.
 """
 
+import math
 from dataclasses import dataclass
 
 import kornia.enhance
@@ -83,7 +84,7 @@ def _source_to_view(
 def _draw_zoom(config: AugmentConfig, generator: np.random.Generator) -> float:
     if config.zoom_step == 0:
         return float(generator.uniform(config.zoom_min, config.zoom_max))
-    steps = round((config.zoom_max - config.zoom_min) / config.zoom_step)
+    steps = math.floor((config.zoom_max - config.zoom_min) / config.zoom_step + 1e-6)
     return config.zoom_min + config.zoom_step * int(generator.integers(0, steps + 1))
 
 

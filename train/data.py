@@ -7,8 +7,10 @@ Axes: B image, C channel, H row, W column.
 """
 
 import math
+import os
 import signal
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,7 +25,7 @@ from salakseg.data.masks import read_image, read_mask
 from salakseg.data.patches import Patch, PatchIndex
 from salakseg.data.splits import Role, Split
 from salakseg.data.survey import check_size
-from salakseg.errors import DataError
+from salakseg.errors import DataError, SalaksegError
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,13 @@ class Batch(NamedTuple):
         return Batch(image, label, self.size_B2)
 
 
-class PatchStream(Dataset[tuple[Tensor, Tensor]]):
+_GRACE = 20.0  # seconds that a worker goes on after a termination signal
+
+Item = tuple[Tensor, Tensor] | SalaksegError
+"""Image uint8 [3, H, W] and label uint8 [H, W], or what was wrong with them."""
+
+
+class PatchStream(Dataset[Item]):
     """An endless, seeded sequence of patches: each is drawn once before any is drawn again.
 
     Args:
@@ -90,7 +98,13 @@ class PatchStream(Dataset[tuple[Tensor, Tensor]]):
         self._epoch = -1
         self._order: NDArray[np.int64] = np.empty(0, np.int64)
 
-    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, position: int) -> Item:
+        try:
+            return self._read(position)
+        except SalaksegError as error:  # returned, because a worker process would bury it in a traceback
+            return error
+
+    def _read(self, position: int) -> tuple[Tensor, Tensor]:
         epoch, place = divmod(position, len(self.patches))
         if epoch != self._epoch:
             self._order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.patches))
@@ -124,13 +138,16 @@ def random_window(size: Sequence[int], side: int, generator: np.random.Generator
     return slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
 
 
-def collate(items: Sequence[tuple[Tensor, Tensor]]) -> Batch:
-    """Stacks pictures of any size; what is added to the smaller ones is labelled 255."""
-    sizes = torch.tensor([label.shape for _, label in items])
+def collate(items: Sequence[Item]) -> Batch | SalaksegError:
+    """Stacks pictures of any size; what is added to the smaller ones is labelled 255. The first error is passed on."""
+    pairs = [item for item in items if not isinstance(item, SalaksegError)]
+    if len(pairs) < len(items):
+        return next(item for item in items if isinstance(item, SalaksegError))
+    sizes = torch.tensor([label.shape for _, label in pairs])
     height, width = (int(side) for side in sizes.amax(dim=0))
-    image_BCHW = torch.zeros((len(items), 3, height, width), dtype=torch.uint8)
-    label_BHW = torch.full((len(items), height, width), IGNORE_INDEX, dtype=torch.uint8)
-    for b, (image_CHW, label_HW) in enumerate(items):
+    image_BCHW = torch.zeros((len(pairs), 3, height, width), dtype=torch.uint8)
+    label_BHW = torch.full((len(pairs), height, width), IGNORE_INDEX, dtype=torch.uint8)
+    for b, (image_CHW, label_HW) in enumerate(pairs):
         h, w = label_HW.shape
         image_BCHW[b, :, :h, :w] = image_CHW
         label_BHW[b, :h, :w] = label_HW
@@ -139,11 +156,11 @@ def collate(items: Sequence[tuple[Tensor, Tensor]]) -> Batch:
 
 def batches(
     stream: PatchStream, batch_size: int, first: int, steps: int, workers: int, pin_memory: bool
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Batches number ``first`` to ``first + steps - 1`` of a stream.
 
     Raises:
-        DataError: The stream has no patches.
+        DataError: The stream has no patches, or later, one of them cannot be read.
     """
     if not stream.patches:
         raise DataError(f"{stream.index.root} leaves no patch to train on; look at the splits.csv.")
@@ -153,11 +170,18 @@ def batches(
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        worker_init_fn=_leave_interrupt_to_trainer,
+        worker_init_fn=_leave_signals_to_trainer,
         # The loader seeds its workers from this one; the global generator belongs to dropout and must stay in step.
         generator=torch.Generator().manual_seed(stream.seed),
     )
-    return iter(loader)
+    return _raise_errors(loader)
+
+
+def _raise_errors(loader: DataLoader[Item]) -> Generator[Batch, None, None]:
+    for batch in loader:
+        if isinstance(batch, SalaksegError):
+            raise batch
+        yield batch
 
 
 def source_window(crop: int, zoom_min: float) -> int:
@@ -165,6 +189,10 @@ def source_window(crop: int, zoom_min: float) -> int:
     return math.ceil(crop / zoom_min)
 
 
-def _leave_interrupt_to_trainer(_: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the trainer needs its workers until the checkpoint is written."""
+def _leave_signals_to_trainer(_: int) -> None:
+    """Signals reach every process of a terminal or job; the trainer needs its workers until the checkpoint is written.
+
+    A termination signal is obeyed late, not never: it is also how a worker is ended that does not end by itself.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: threading.Timer(_GRACE, os._exit, (0,)).start())

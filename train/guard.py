@@ -11,7 +11,7 @@ import torch
 from salakseg.errors import TrainingError
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """The run was asked to stop, and its state is saved."""
 
 
@@ -51,6 +51,6 @@ def out_of_memory_explained() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise TrainingError(
-            "The device has too little memory for this batch; the state so far is saved, "
-            "start anew with half the --batch-size."
+            "The device has too little memory for this batch; start anew with half the --batch-size, or free some "
+            "memory and --resume the run if it has a checkpoint."
         ) from error

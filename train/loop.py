@@ -4,7 +4,7 @@ Axes: B image, C channel, K class, H row, W column.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from salakseg.classes import IGNORE_INDEX
+from salakseg.data.patches import PatchIndex
 from salakseg.data.splits import Role
-from salakseg.errors import TrainingError
+from salakseg.errors import DataError, TrainingError
 from salakseg.evaluate.confusion import ConfusionMatrix
 from salakseg.evaluate.inference import confusion_of
 from salakseg.evaluate.metrics import compute_metrics, list_or_none
@@ -49,6 +50,7 @@ class Trainer:
         run: Where everything is written.
         fabric: Device and precision.
         say: Called with a line worth reading.
+        load_weights: Whether the encoder starts from the recipe's weights; False where a checkpoint is about to follow.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Trainer:
         run: RunFolder,
         fabric: Fabric,
         say: Callable[[str], None],
+        load_weights: bool = True,
     ) -> None:
         self.recipe = recipe
         self.data = data
@@ -66,7 +69,7 @@ class Trainer:
         self.say = say
         num_classes = len(data.class_map)
         torch.manual_seed(recipe.seed)
-        self.network = Segmenter(recipe.network, num_classes)
+        self.network = Segmenter(recipe.network, num_classes, load_weights)
         optimizer = make_optimizer(self.network, recipe.optimizer)
         self.student, self.optimizer = fabric.setup(self.network, optimizer)
         self.ema = Ema(self.network, recipe.ema_decay)
@@ -81,6 +84,7 @@ class Trainer:
         self.evaluation: dict[str, Any] = {}
         self.start_random = random_states()
         self._saved = 0
+        self._whole = True
 
     def run(self, progress: Callable[[int, int], None]) -> None:
         """Trains until the last step, an early stop or an interruption.
@@ -93,12 +97,14 @@ class Trainer:
             TrainingError: The loss is not finite any more, or the device's memory does not suffice.
         """
         log = RunLog(self.run_folder, self.iteration)
-        streams = zip(self._labelled_batches(), self._unlabelled_batches(), strict=True)
+        labelled_batches, unlabelled_batches = self._labelled_batches(), self._unlabelled_batches()
         set_random_states(self.start_random)
         try:
             with stop_on_signal() as asked_to_stop, out_of_memory_explained():
-                for labelled, unlabelled in streams:
+                for labelled, unlabelled in zip(labelled_batches, unlabelled_batches, strict=True):
+                    self._whole = False  # a step that breaks off leaves a state that no run ever had
                     log.add_step(self._step(labelled, unlabelled))
+                    self._whole = True
                     if self.iteration % LOG_EVERY == 0 or self._is_last():
                         self._write_steps(log)
                     if self.iteration % self.recipe.evaluation.every == 0 or self._is_last():
@@ -106,11 +112,13 @@ class Trainer:
                     progress(self.iteration, self.recipe.schedule.iterations)
                     if self._patience_is_out():
                         break
-                    if asked_to_stop.is_set():
+                    if asked_to_stop.is_set() and not self._is_last():
                         raise Interrupted
         finally:
             self._save_last()
             log.close()
+            labelled_batches.close()  # ends the workers
+            unlabelled_batches.close()
 
     def _step(self, labelled: Batch, unlabelled: Batch | None) -> dict[str, Tensor]:
         """One optimizer step; returns what is worth logging, still on the device."""
@@ -169,10 +177,10 @@ class Trainer:
 
     # ---- batches
 
-    def _labelled_batches(self) -> Iterator[Batch]:
+    def _labelled_batches(self) -> Generator[Batch, None, None]:
         return self._batches(Role.LABELLED, self.iteration, self.recipe.schedule.iterations)
 
-    def _unlabelled_batches(self) -> Iterator[Batch | None]:
+    def _unlabelled_batches(self) -> Generator[Batch | None, None, None]:
         """None for the steps before self-training begins, then one batch a step."""
         settings, total = self.recipe.selftraining, self.recipe.schedule.iterations
         start = max(self.iteration, min(settings.start, total) if settings.enabled else total)
@@ -180,10 +188,10 @@ class Trainer:
         if start < total:
             yield from self._batches(Role.UNLABELLED, start, total)
 
-    def _batches(self, role: Role, first: int, end: int) -> Iterator[Batch]:
+    def _batches(self, role: Role, first: int, end: int) -> Generator[Batch, None, None]:
         config = self.recipe.data
         stream = PatchStream(
-            self.data.index,
+            PatchIndex(self.data.index.root, ()),  # what is not drawn from need not travel to the workers
             self.data.part(role),
             self.data.class_map if role is Role.LABELLED else None,
             source_window(config.crop, self.recipe.augment.zoom_min),
@@ -199,6 +207,8 @@ class Trainer:
 
     def _evaluate(self, log: RunLog) -> None:
         """Validates the moving average on whole patches, and keeps it if it is the best so far."""
+        if not is_sound(self):
+            raise self._diverged("a weight is no longer finite")
         matrix = self._validate()
         metrics = compute_metrics(matrix)
         values = {
@@ -215,6 +225,11 @@ class Trainer:
             "matrix": matrix.counts.tolist(),
         }
         score = metrics.miou_without_background.value
+        if math.isnan(score):
+            raise DataError(
+                f"The validation part of {self.data.index.root} shows nothing but background; give it photos with "
+                "other classes in splits.csv, or remove that file for a new split."
+            )
         better = score > self.best_score
         self.say(
             f"step {self.iteration}: validation mIoU without background {score:.4f}, with it "
@@ -244,15 +259,23 @@ class Trainer:
             self.fabric.device,
         )
 
+    def resumed_at(self, iteration: int) -> None:
+        """Marks the state that was read as saved, so that nothing less replaces it."""
+        self._saved = iteration
+
     def _save_last(self) -> None:
-        if self.iteration > self._saved and is_sound(self):
+        if self._whole and self.iteration > self._saved and is_sound(self):
             save_checkpoint(to_checkpoint(self), self.run_folder.last)
             self._saved = self.iteration
 
     def _write_steps(self, log: RunLog) -> None:
         means = log.write_steps(self.iteration, self.optimizer.param_groups[0]["lr"])
-        if not math.isfinite(means["loss"]):
-            raise TrainingError(
-                f"The loss became {means['loss']} before step {self.iteration}; the last good state is in "
-                f"{self.run_folder.last}. Start again with a lower --learning-rate."
-            )
+        # With a gradient scaler an overflow now and then is the rule, and its step is skipped
+        scaled = getattr(self.fabric.strategy.precision, "scaler", None) is not None
+        if not math.isfinite(means["loss"]) and not (scaled and is_sound(self)):
+            raise self._diverged(f"the loss became {means['loss']}")
+
+    def _diverged(self, what: str) -> TrainingError:
+        self._whole = False
+        kept = f"; the last good state is {self.run_folder.last}" if self.run_folder.last.exists() else ""
+        return TrainingError(f"Before step {self.iteration} {what}{kept}. Start again with a lower --learning-rate.")

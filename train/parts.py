@@ -25,11 +25,10 @@ def read_data(
     seed: int,
     *,
     splits: Path | None = None,
-    write: bool = True,
     gsd_m: float | None = None,
     say: Say,
     progress: Progress,
-) -> TrainingData:
+) -> tuple[TrainingData, Path | None]:
     """Indexes the patches, and reads or makes their split.
 
     Args:
@@ -38,10 +37,12 @@ def read_data(
         config: How a new split is made.
         seed: Seed of a new split.
         splits: File with the split, made where it is missing; None means ``splits.csv`` in the data root.
-        write: Whether a new split is written down.
         gsd_m: Ground sampling distance of the patches in metres a pixel.
         say: Called with a line worth reading.
         progress: Called with masks done and to do.
+
+    Returns:
+        The data, and the file that a new split is to be written to once all else is known to work.
 
     Raises:
         DataError: Whatever is wrong with patches, masks or split.
@@ -55,30 +56,39 @@ def read_data(
     )
     if index.orphan_masks:
         say(f"left out: {len(index.orphan_masks)} masks without a picture, such as {index.orphan_masks[0]}")
+    unnamed = sum(patch.is_whole_photo for patch in index.patches if patch.mask is not None)
+    if unnamed:
+        say(
+            f"attention: {unnamed:,} labelled pictures are not named <photo>_patch_<row>_<col>, so each counts as a "
+            "photo of its own; if several were cut from one photo, rename them, or training and validation share ground"
+        )
     path = splits or data_root / SPLITS
     if path.is_file():
         split = read_split(path, index)
-        say(f"split: as in {path}")
-        return survey_labelled(index, split, class_map, gsd_m, say, progress)
+        say(f"split: as in {path}; data.split, its shares, gap and seed only make new ones, without that file")
+        return survey_labelled(index, split, class_map, gsd_m, say, progress), None
     survey = survey_masks(index, [p for p in index.patches if p.mask is not None], class_map, progress)
-    _refuse_empty(survey, index, class_map)  # before a split is made of nothing and written down
+    _refuse_misread(survey, index, class_map)  # before a split is made of nothing and written down
     split = make_split(
         index, survey, class_map, SplitPlan(config.split, config.val_share, config.test_share, config.gap, seed)
     )
     say(f"split: a new one by {config.split}")
-    if write:
-        _write_split(split, path, say)
     for part, name in split.missing:
         say(f"attention: class {name!r} has no pixel in the {part} part; label some more of it elsewhere")
-    return _finish_data(index, split, class_map, survey, gsd_m, say)
+    return _finish_data(index, split, class_map, survey, gsd_m, say), path
 
 
-def _write_split(split: Split, path: Path, say: Say) -> None:
+def keep_split(split: Split, path: Path, say: Say) -> None:
+    """Writes a new split down, so that later runs are comparable.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
     try:
         write_split(split, path)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror}); name a file with --splits.") from error
-    say(f"written to {path}; later runs reuse it")
+    say(f"split written to {path}; later runs reuse it")
 
 
 def survey_labelled(
@@ -100,10 +110,10 @@ def _finish_data(
     pixels = survey.total(sorted(photos), len(class_map))
     if unknown := survey.unknown_message():
         say(f"attention: {unknown}")
-    _refuse_empty(survey, index, class_map)
+    _refuse_misread(survey, index, class_map)
     data = TrainingData(index, class_map, split, pixels, gsd_m)
-    counts = ", ".join(f"{len(data.part(role)):,} {role.value}" for role in Role if role is not Role.GAP)
-    say(f"parts: {counts}")
+    counts = ", ".join(f"{len(data.part(role)):,} {role.value}" for role in Role)
+    say(f"parts: {counts} (labelled, but too near to held-out photos to be used)")
     shares = ", ".join(
         f"{name} {100 * share:.1f} %" for name, share in zip(class_map.names, pixels / pixels.sum(), strict=True)
     )
@@ -111,13 +121,18 @@ def _finish_data(
     return data
 
 
-def _refuse_empty(survey: Survey, index: PatchIndex, class_map: ClassMap) -> None:
-    if survey.pixels and not any(pixels.any() for pixels in survey.pixels.values()):
+def _refuse_misread(survey: Survey, index: PatchIndex, class_map: ClassMap) -> None:
+    """Masks of which at most one class is understood, and that hold strangers beside it, were drawn by another map."""
+    if not survey.pixels:
+        return
+    total = survey.total(list(survey.pixels), len(class_map))
+    if not total.any() or (survey.unknown and (total > 0).sum() < 2):
         colors = ", ".join(str(color) for color, _ in survey.unknown.most_common(3))
         seen = f"they hold the colours {colors}" if colors else "every pixel is 255"
         raise DataError(
-            f"{index.root}: no pixel of the masks has a class of {class_map.source}; {seen}. "
-            "Name the mapping that they were drawn by with --class-mapping."
+            f"{index.root}: the masks do not fit {class_map.source}; {seen}, its classes have "
+            f"{', '.join(str(c.color) for c in class_map.classes[:3])} ... Name the mapping that they were drawn by "
+            "with --class-mapping, a colour for every class in it."
         )
 
 

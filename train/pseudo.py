@@ -19,8 +19,8 @@ class PseudoLabels:
     Attributes:
         label_BHW: Class ids, int64; 255 where the labeller was not sure enough or the pixel is not valid.
         kept_share: Share of the valid pixels that were kept, scalar, 0 to 1.
-        kept_share_foreground: The same, counting kept pixels of the classes beside background only; the field team's
-            bands for "too few" are stated for this one.
+        kept_share_foreground: The same, counting kept pixels of the classes beside background only, as the field team
+            does; its bands are shares of all pixels of a batch, of which the valid ones can be fewer.
     """
 
     label_BHW: Tensor

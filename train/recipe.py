@@ -33,7 +33,7 @@ class DataConfig(_Section):
     batch_size: int = Field(default=8, ge=2)
     """Labelled patches a step, and as many unlabelled ones; batch normalisation needs two."""
     workers: int = Field(default=2, ge=0)
-    """Processes that decode pictures; 0 decodes in the training process."""
+    """Processes that decode pictures, for labelled and for unlabelled ones each; 0 decodes in the training process."""
     split: Literal["block", "folder"] = "block"
     """Hold out runs of consecutive photos, or whole folders."""
     val_share: float = Field(default=0.15, gt=0.0, lt=0.5)
@@ -176,7 +176,7 @@ class EvaluationConfig(_Section):
 class Recipe(_Section):
     """Every setting of a run."""
 
-    name: str = "v3"
+    name: str = Field(default="v3", pattern=r"^\w[\w.\- ]*$")
     """Name of the recipe, for the run's folder and the report."""
     network: NetworkConfig = NetworkConfig()
     data: DataConfig = DataConfig()
@@ -242,14 +242,17 @@ def recipe_toml(recipe: Recipe) -> str:
     return tomli_w.dumps(recipe.model_dump(mode="json"))
 
 
-def _load_table(name: str) -> dict[str, Any]:
+def _load_table(name: str, built_on_it: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The settings of a recipe and of all that it builds on; a relative file is looked for beside the one naming it."""
+    if name in built_on_it:
+        raise RecipeError(f"Recipe {name} builds on itself: {' -> '.join((*built_on_it, name))}.")
     path = Path(name)
     built_in = files("salakseg.train") / "recipes" / f"{name}.toml"
     if path.suffix == ".toml":
         try:
             text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise RecipeError(f"Recipe {name} cannot be read ({error.strerror}).") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"Recipe {name} cannot be read as text in UTF-8 ({error}).") from error
     elif built_in.is_file():
         text = built_in.read_text(encoding="utf-8")
     else:
@@ -260,7 +263,10 @@ def _load_table(name: str) -> dict[str, Any]:
         raise RecipeError(f"Recipe {name} is no valid TOML: {error}.") from error
     base = table.pop("base", None)
     table.setdefault("name", path.stem)
-    return table if base is None else _merge(_load_table(str(base)), table)
+    if base is None:
+        return table
+    base_name = str(path.parent / str(base)) if str(base).endswith(".toml") else str(base)
+    return _merge(_load_table(base_name, (*built_on_it, name)), table)
 
 
 def _merge(table: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

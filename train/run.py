@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import platform
 import sys
 import time
@@ -44,17 +45,25 @@ class RunFolder:
         """The log, one JSON object a line."""
         return self.path / "metrics.jsonl"
 
-    def create(self, recipe: Recipe, split: Split, device: str) -> None:
-        """Makes the folder and writes down what the run is made of.
+    def refuse_taken(self) -> None:
+        """Refuses a folder that is a run already.
 
         Raises:
-            TrainingError: The folder holds a run already, or cannot be written.
+            TrainingError: It is.
         """
         if self.last.exists() or self.best.exists():
             raise TrainingError(
                 f"{self.path} holds a run already; go on with `salakseg train --resume {self.path}`, or name another "
                 "folder with --checkpoint-dir."
             )
+
+    def create(self, recipe: Recipe, split: Split, device: str) -> None:
+        """Makes the folder and writes down what the run is made of.
+
+        Raises:
+            TrainingError: The folder holds a run already, or cannot be written.
+        """
+        self.refuse_taken()
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
             (self.path / "recipe.toml").write_text(recipe_toml(recipe), encoding="utf-8")
@@ -86,7 +95,9 @@ class RunLog:
 
         if run.metrics.exists():
             lines = [line for line in run.metrics.read_text(encoding="utf-8").splitlines() if _iteration(line) <= done]
-            run.metrics.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+            temporary = run.metrics.with_suffix(".partial")
+            temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+            os.replace(temporary, run.metrics)
         self._file = run.metrics.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run.path / "tensorboard"), purge_step=done + 1)
         self._steps: list[dict[str, Tensor]] = []

@@ -17,10 +17,10 @@ from salakseg.errors import ClassMapError, DataError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
 from salakseg.network.device import pick_device
 from salakseg.train.loop import Trainer
-from salakseg.train.parts import Progress, Say, choose_class_map, read_data, survey_labelled
+from salakseg.train.parts import Progress, Say, choose_class_map, keep_split, read_data, survey_labelled
 from salakseg.train.recipe import Recipe, load_recipe
 from salakseg.train.run import RunFolder
-from salakseg.train.state import restore
+from salakseg.train.state import data_digest, restore
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +70,14 @@ def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
     check_num_classes(class_map, request.num_classes)
     if recipe.selftraining.enabled:
         recipe.selftraining.threshold_of_each(len(class_map))  # refuse a wrong number before the masks are read
-    data = read_data(
+    run = RunFolder(request.run_folder or _fresh_folder(request.runs, recipe.name))
+    run.refuse_taken()
+    data, new_split = read_data(
         request.data_root,
         class_map,
         recipe.data,
         recipe.seed,
         splits=request.splits,
-        write=not request.dry_run,
         gsd_m=request.gsd_m,
         say=say,
         progress=progress,
@@ -87,10 +88,11 @@ def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
             "--set selftraining.enabled=false."
         )
     fabric = make_fabric(request.device, recipe)
-    run = RunFolder(request.run_folder or _fresh_folder(request.runs, recipe.name))
     say(f"{recipe.schedule.iterations:,} steps of recipe {recipe.name} on {fabric.device}; the run is {run.path}")
     trainer = Trainer(recipe, data, run, fabric, say)
     if not request.dry_run:
+        if new_split is not None:
+            keep_split(data.split, new_split, say)
         run.create(recipe, data.split, str(fabric.device))
     return trainer
 
@@ -112,8 +114,11 @@ def resume_run(
         CheckpointError: There is no checkpoint, or it is damaged.
         TrainingError: The run is finished.
     """
-    checkpoint_path = path if path.suffix == ".pt" else RunFolder(path).last
+    checkpoint_path = (path if path.suffix == ".pt" else RunFolder(path).last).resolve()
     checkpoint = load_checkpoint(checkpoint_path)
+    run = RunFolder(checkpoint_path.parent.parent)
+    if checkpoint_path not in (run.last, run.best):
+        raise TrainingError(f"{path} lies in no run folder; resume the run itself, such as --resume runs/NAME.")
     recipe = _recipe_of(checkpoint, checkpoint_path, patience)
     if checkpoint.iteration >= recipe.schedule.iterations:
         raise TrainingError(f"{path} is finished: all {checkpoint.iteration:,} steps are done; start a new run.")
@@ -135,8 +140,10 @@ def resume_run(
         )
     data = survey_labelled(index, split, checkpoint.class_map, checkpoint.gsd_m, say, progress)
     fabric = make_fabric(device, recipe)
-    trainer = Trainer(recipe, data, RunFolder(checkpoint_path.parent.parent), fabric, say)
+    trainer = Trainer(recipe, data, run, fabric, say, load_weights=False)
     restore(trainer, checkpoint)
+    if checkpoint.training["data"] != data_digest(data):
+        say("attention: patches or masks have changed since the run began, so it goes on otherwise than it would have")
     say(f"going on after step {checkpoint.iteration:,} of {recipe.schedule.iterations:,} on {fabric.device}")
     return trainer
 
@@ -165,7 +172,7 @@ def make_fabric(device: str, recipe: Recipe) -> Fabric:
     if precision == "auto":
         precision = "32-true"  # bfloat16 on a CPU is many times slower
         if chosen == "cuda":
-            precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+            precision = "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     return Fabric(accelerator=chosen, devices=1, precision=precision)
 
 

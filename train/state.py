@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from salakseg.data.splits import Role
 from salakseg.network.checkpoint import Checkpoint
 from salakseg.network.config import IMAGENET_MEAN, IMAGENET_STD
+from salakseg.train.data import TrainingData
 
 if TYPE_CHECKING:
     from salakseg.train.loop import Trainer
@@ -37,6 +39,7 @@ def to_checkpoint(trainer: "Trainer") -> Checkpoint:
             "best_score": trainer.best_score,
             "stale_evaluations": trainer.stale_evaluations,
             "random": random_states(),
+            "data": data_digest(data),
         },
     )
 
@@ -48,13 +51,21 @@ def restore(trainer: "Trainer", checkpoint: Checkpoint) -> None:
     trainer.ema.model.load_state_dict(checkpoint.ema)
     trainer.ema.updates = state["ema_updates"]
     trainer.optimizer.load_state_dict(state["optimizer"])
-    trainer.fabric.strategy.precision.load_state_dict(state["precision"])
+    if state["precision"]:  # a gradient scaler, which only float16 has
+        trainer.fabric.strategy.precision.load_state_dict(state["precision"])
     trainer.iteration = checkpoint.iteration
     trainer.history = list(checkpoint.history)
     trainer.evaluation = dict(checkpoint.evaluation)
     trainer.best_score = state["best_score"]
     trainer.stale_evaluations = state["stale_evaluations"]
     trainer.start_random = state["random"]
+    trainer.resumed_at(checkpoint.iteration)
+
+
+def data_digest(data: TrainingData) -> dict[str, Any]:
+    """What a resumed run must find again to be the same run: patches of each part, labelled pixels of each class."""
+    parts = {role.value: len(data.part(role)) for role in Role if role is not Role.GAP}
+    return {"patches": parts, "class_pixels": data.class_pixels.tolist()}
 
 
 def random_states() -> dict[str, Any]:

@@ -7,7 +7,7 @@ import typer
 
 from salakseg.cli.choices import Device
 from salakseg.cli.console import progress_bar, say, stdout
-from salakseg.errors import EngineError
+from salakseg.errors import EngineError, RasterError
 
 if TYPE_CHECKING:
     from salakseg.mapping.predict import MapSummary
@@ -42,6 +42,7 @@ def predict(
     if model is None:
         model = load_project().newest_best()
         say(f"model: {model}")
+    _check_early(orthomosaic, out, preview, overwrite)
     engine = open_engine(model, device)
     say(f"runs on {engine.runs_on}")
     with progress_bar("mapping", "tiles") as progress:
@@ -61,6 +62,21 @@ def predict(
         say(f"preview: {preview}")
 
 
+def _check_early(orthomosaic: Path, out: Path, preview: Path | None, overwrite: bool) -> None:
+    """What can be refused before a model is loaded or hours are spent; the mapping itself checks the rest."""
+    if not orthomosaic.exists():
+        raise RasterError(f"{orthomosaic} does not exist.")
+    for path, suffixes in ((out, (".tif", ".tiff")), (preview, (".png",))):
+        if path is None:
+            continue
+        if path.suffix.lower() not in suffixes:
+            raise RasterError(f"{path} must end in {' or '.join(suffixes)}.")
+        if not path.resolve().parent.is_dir():
+            raise RasterError(f"The folder of {path} does not exist; make it first.")
+    if out.exists() and not overwrite:
+        raise RasterError(f"{out} exists; add --overwrite to replace it.")
+
+
 def open_engine(model: Path, device: Device) -> "Engine":
     """ONNX Runtime for an ONNX file and for any model on a CPU, torch for a checkpoint on a GPU.
 
@@ -72,7 +88,12 @@ def open_engine(model: Path, device: Device) -> "Engine":
 
     on_gpu = device in (Device.cuda, Device.mps) or (device is Device.auto and nvidia_driver_present())
     if model.suffix == ".onnx":
-        return OnnxEngine(model, cuda=on_gpu and device is not Device.mps)
+        if device is Device.mps:
+            raise EngineError("An .onnx file runs on the CPU or on CUDA; leave --device mps out.")
+        engine = OnnxEngine(model, cuda=on_gpu)
+        if on_gpu and "CUDA" not in engine.runs_on:
+            say("attention: ONNX Runtime cannot use the GPU; does onnxruntime-gpu fit the CUDA installed here?")
+        return engine
     if model.suffix not in (".pt", ".pth"):
         raise EngineError(f"{model} is neither a checkpoint (.pt) nor an exported model (.onnx).")
     if on_gpu:

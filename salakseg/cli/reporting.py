@@ -10,7 +10,7 @@ from salakseg.cli.console import progress_bar, say, stdout
 
 
 def report(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, such as a run's checkpoints/best.pt.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, or a run's folder for its best one.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder for the report's files; default: report/ of the run.")
     ] = None,
@@ -34,6 +34,8 @@ def report(
     from salakseg.network.device import pick_device
     from salakseg.project import load_project
 
+    if checkpoint.is_dir():  # a run
+        checkpoint = checkpoint / "checkpoints" / "best.pt"
     with progress_bar("evaluate", "patches") as progress:
         result = judge(
             checkpoint,

@@ -104,8 +104,12 @@ def train(
         raise RecipeError("--recipe and --phase name a recipe both; give one of them.")
     with progress_bar("reading masks", "masks") as progress:
         if resume is not None:
-            if set(given) - {"evaluation.patience"} or recipe or phase or setting:
-                raise RecipeError("--resume keeps the run's recipe; only --early-stop-patience may be given with it.")
+            others = [recipe, phase, setting, checkpoint_dir, gsd, splits, num_classes, dry_run]
+            if set(given) - {"evaluation.patience"} or any(others):
+                raise RecipeError(
+                    "--resume keeps the run's recipe and folder; only --early-stop-patience, --data-root and --device "
+                    "may be given with it."
+                )
             trainer = resume_run(resume, data_root, early_stop_patience, device.value, say, progress)
         else:
             root = data_root or project.data_root

@@ -49,6 +49,11 @@ class Patch:
         """Folder and photo."""
         return Photo(self.folder, self.photo)
 
+    @property
+    def is_whole_photo(self) -> bool:
+        """Whether the name says of no photo that the picture was cut from."""
+        return os.path.splitext(self.image)[0] == self.photo
+
 
 @dataclass(frozen=True, slots=True)
 class PatchIndex:

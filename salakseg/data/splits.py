@@ -258,9 +258,17 @@ def _apply_gap(order: _Order, parts: NDArray[np.int8], plan: SplitPlan) -> bool:
 
 def _near(order: _Order, held_out: NDArray[np.intp], gap: int) -> NDArray[np.bool_]:
     """Which labelled photos lie within the gap of a held-out one, bool [N]."""
-    same_folder = order.folder[:, None] == order.folder[held_out]
-    close = np.abs(order.place[:, None] - order.place[held_out]) <= gap
-    nearby: NDArray[np.bool_] = (same_folder & close).any(axis=1)
+    # Folders are laid end to end, further apart than any gap, so that one sorted search finds the nearest on each side
+    span = int(order.place.max()) + 2 * gap + 2
+    along = order.folder * span + order.place
+    held = np.sort(along[held_out])
+    if len(held) == 0:
+        return np.zeros(len(along), bool)
+    after = np.searchsorted(held, along)
+    before_distance = along - held[np.maximum(after - 1, 0)]
+    after_distance = held[np.minimum(after, len(held) - 1)] - along
+    nearest = np.minimum(np.abs(before_distance), np.abs(after_distance))
+    nearby: NDArray[np.bool_] = nearest <= gap
     return nearby
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ SCHEMA = "salakseg.checkpoint"
 SCHEMA_VERSION = 1
 
 Weights = Literal["ema", "student"]
+
+_RENAME_ATTEMPTS = 6
 
 
 @dataclass(slots=True)
@@ -74,7 +77,14 @@ class Checkpoint:
     def build(self, weights: Weights = "ema") -> Segmenter:
         """The network with its weights, in evaluation mode on the CPU."""
         model = Segmenter(self.network, len(self.classes), load_weights=False)
-        model.load_state_dict(self.ema if weights == "ema" else self.student)
+        try:
+            model.load_state_dict(self.ema if weights == "ema" else self.student)
+        except RuntimeError as error:
+            versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+            raise CheckpointError(
+                f"The {weights} weights of this checkpoint do not fit the network that it names "
+                f"({self.network.encoder}); it was made with {versions}."
+            ) from error
         return model.eval()
 
 
@@ -94,12 +104,14 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     }
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        torch.save(content, temporary)
-        os.replace(temporary, path)
-    # torch reports a full disk as RuntimeError
-    except (OSError, RuntimeError) as error:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut can leave the new name on an empty file
+        _replace(temporary, path)
+    except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"{path} could not be written ({error}); is the disk full?") from error
+        raise CheckpointError(f"{path} could not be written ({error.strerror or error}); is the disk full?") from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -127,6 +139,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path} is an incomplete checkpoint ({reason}); take another one of the run.") from error
     return checkpoint
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Renames; on Windows another process that reads the old file, such as a virus scanner, is waited for."""
+    for attempt in range(_RENAME_ATTEMPTS):
+        try:
+            os.replace(temporary, path)
+            return
+        except PermissionError:
+            if attempt == _RENAME_ATTEMPTS - 1:
+                raise
+            time.sleep(0.5)
 
 
 def package_versions() -> dict[str, str]:

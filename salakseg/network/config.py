@@ -1,6 +1,6 @@
 """What a network is made of: the part of a recipe that also stands in every checkpoint."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,5 +26,5 @@ class NetworkConfig(BaseModel):
     """Input pixels for each pixel of the encoder's last feature map; DeepLab only."""
     heads: Literal["v3", "diverse"] = "v3"
     """``v3``: dropout and a 1x1 convolution; ``diverse``: DiverseNet's, which begin with a 3x3 convolution."""
-    head_dropout: tuple[float, ...] = Field(default=(0.10, 0.15, 0.20), min_length=1)
+    head_dropout: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], ...] = Field(default=(0.10, 0.15, 0.20), min_length=1)
     """Dropout of each head, 0 to 1; there are as many heads as values."""

@@ -33,8 +33,10 @@ class TorchEngine:
         self._device = torch.device(device)
         self._model = checkpoint.build(weights).to(self._device).to(memory_format=torch.channels_last)
         self._mean, self._std = checkpoint.mean, checkpoint.std
-        half = torch.bfloat16 if self._device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
-        self._autocast = torch.autocast(self._device.type, dtype=half, enabled=self._device.type == "cuda")
+        on_cuda = self._device.type == "cuda"
+        native = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+        half = torch.bfloat16 if native else torch.float16
+        self._autocast = torch.autocast(self._device.type, dtype=half, enabled=on_cuda)
 
     @property
     def class_map(self) -> ClassMap:
@@ -59,7 +61,7 @@ class TorchEngine:
     @property
     def runs_on(self) -> str:
         """The version of torch and the device."""
-        where = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "CPU"
+        where = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else self._device.type
         return f"torch {torch.__version__}, {where}"
 
     @torch.inference_mode()
