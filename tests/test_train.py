@@ -290,7 +290,9 @@ def test_what_changed_since_is_told_on_resume(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         trainer.run(stop)
     said: list[str] = []
-    resume_run(tmp_path / "run", None, None, "cpu", said.append, quiet)
+    resumed = resume_run(tmp_path / "run", None, None, "cpu", said.append, quiet)
+    assert (resumed.iteration, resumed.best_score) == (trainer.iteration, trainer.best_score)
+    assert resumed.stale_evaluations == trainer.stale_evaluations
     assert not any("have changed" in line for line in said)
     labelled = trainer.data.part(Role.LABELLED)[0]
     trainer.data.index.mask_path(labelled).unlink()
@@ -320,6 +322,21 @@ def test_a_step_does_what_the_paper_says(tmp_path: Path) -> None:
     assert all(torch.equal(own[name], value) for name, value in live.items())  # the first update copies
     assert trainer.thresholds_K.tolist() == pytest.approx([0.0, 0.60, 0.65, 0.70, 0.65, 0.55, 0.60])
     assert 0 <= float(record["kept_share_foreground"]) <= float(record["kept_share"]) <= 1
+
+
+def test_class_weights_on_pseudo_labels_are_a_setting(tmp_path: Path) -> None:
+    data = write_plantation(tmp_path / "patches")
+    losses = {}
+    for weighted in (True, False):
+        wanted = request(data, tmp_path / str(weighted), selftraining__class_weighted=weighted, loss__dice=0.0)
+        trainer = start_run(wanted, quiet, quiet)
+        trainer.thresholds_K.zero_()
+        trainer.class_weights_K = torch.arange(1.0, 8.0) ** 3  # the small data's own weights are nearly even
+        trainer.iteration = 5
+        unlabelled = next(iter(trainer._unlabelled_batches()))
+        assert unlabelled is not None
+        losses[weighted] = float(trainer._selftraining_loss(unlabelled)[0].detach())
+    assert losses[True] != pytest.approx(losses[False], rel=1e-3)
 
 
 def test_the_teacher_may_label(tmp_path: Path) -> None:
