@@ -1,11 +1,11 @@
-"""Cuts the aerial-labelled images into patches in the field layout, at half size, with the protocol's split.
+"""Cuts the aerial-labelled images into patches in the field layout, with the protocol's split.
 
-    python benchmarks/prepare_aerial.py SOURCE OUT
+    python benchmarks/prepare_aerial.py SOURCE OUT [--reduce 1]
 
 SOURCE is the folder "Semantic segmentation of aerial imagery" (Humans in the Loop, 2020, CC0 1.0) with `Tile 1` to
 `Tile 8` and `class_mapping.csv`. In every tile part 1 is labelled, parts 2 to 4 are unlabelled, part 5 is validation,
 parts 6 and 7 are test. Masks are cut for the labelled, validation and test parts only, so that training cannot read
-the others.
+the others. Images are halved unless --reduce says otherwise.
 """
 
 import argparse
@@ -25,13 +25,13 @@ from salakseg.data.splits import Role
 
 ROLES = {1: Role.LABELLED, 2: Role.UNLABELLED, 3: Role.UNLABELLED, 4: Role.UNLABELLED, 5: Role.VAL}
 PATCH = 256
-REDUCE = 2
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--reduce", type=int, default=2, help="divide the images' sides by this")
     arguments = parser.parse_args()
     class_map = ClassMap.from_csv(arguments.source / "class_mapping.csv")
     rows = [["folder", "photo", "role"]]
@@ -39,22 +39,21 @@ def main() -> None:
         for picture in sorted((tile / "images").glob("*.jpg")):
             role = ROLES.get(int(picture.stem[-3:]), Role.TEST)
             rows.append([tile.name, picture.stem, role.value])
-            cut_photo(picture, arguments.out / tile.name, class_map, labelled=role is not Role.UNLABELLED)
+            labelled = role is not Role.UNLABELLED
+            cut_photo(picture, arguments.out / tile.name, class_map, labelled, arguments.reduce)
     shutil.copy(arguments.source / "class_mapping.csv", arguments.out)
     with (arguments.out / "splits.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
 
 
-def cut_photo(picture: Path, out: Path, class_map: ClassMap, labelled: bool) -> None:
-    image_HWC = halve(read_image(picture), Image.Resampling.LANCZOS)
+def cut_photo(picture: Path, out: Path, class_map: ClassMap, labelled: bool, factor: int) -> None:
+    image_HWC = shrink(read_image(picture), factor, Image.Resampling.LANCZOS)
     (out / "images").mkdir(parents=True, exist_ok=True)
     (out / "masks").mkdir(exist_ok=True)
     label_HW = None
     if labelled:
-        label_HW = halve(
-            read_mask(picture.parents[1] / "masks" / f"{picture.stem}.png", class_map).label_HW,
-            Image.Resampling.NEAREST,
-        )
+        mask = read_mask(picture.parents[1] / "masks" / f"{picture.stem}.png", class_map)
+        label_HW = shrink(mask.label_HW, factor, Image.Resampling.NEAREST)
     for row, rows in enumerate(even_parts(image_HWC.shape[0])):
         for col, cols in enumerate(even_parts(image_HWC.shape[1])):
             name = f"{picture.stem}_patch_{row:03d}_{col:03d}.png"
@@ -63,8 +62,8 @@ def cut_photo(picture: Path, out: Path, class_map: ClassMap, labelled: bool) -> 
                 Image.fromarray(label_HW[rows, cols]).save(out / "masks" / name)
 
 
-def halve(array: NDArray[np.uint8], how: Image.Resampling) -> NDArray[np.uint8]:
-    height, width = (side // REDUCE for side in array.shape[:2])
+def shrink(array: NDArray[np.uint8], factor: int, how: Image.Resampling) -> NDArray[np.uint8]:
+    height, width = (side // factor for side in array.shape[:2])
     return np.asarray(Image.fromarray(array).resize((width, height), how))
 
 

@@ -7,32 +7,40 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 from salakseg.export.metadata import SOURCE_KEY, sha256_of
 
 
-def cached_onnx(checkpoint: Path, tile: int) -> tuple[Path, bool]:
+def cached_onnx(
+    checkpoint: Path, tile: int | None = None, weights: Literal["ema", "student"] = "ema", heads: str = "mean"
+) -> tuple[Path, bool]:
     """The ONNX file of a checkpoint.
 
     Args:
         checkpoint: The checkpoint.
-        tile: Side of the input in pixels.
+        tile: Side of the input in pixels; None for the one that suits the network.
+        weights: "ema" or "student".
+        heads: See `combine_heads`.
 
     Returns:
-        The file, ``<checkpoint>.<tile>.cache.onnx`` beside the checkpoint (or in the folder for temporary files, where
-        the checkpoint's cannot be written), and whether it was made just now.
+        The file, such as ``<checkpoint>.cache.onnx`` or ``<checkpoint>.512.cache.onnx``, beside the checkpoint (or in
+        the folder for temporary files, where the checkpoint's cannot be written), and whether it was made just now.
 
     Raises:
         CheckpointError: The checkpoint cannot be used.
+        EngineError: The network has no such head.
         ExportError: The file cannot be written, or file and network disagree.
     """
     folder = checkpoint.parent if os.access(checkpoint.parent, os.W_OK) else Path(tempfile.gettempdir())
-    path = folder / f"{checkpoint.stem}.{tile}.cache.onnx"
+    usual = ((tile, None), (weights, "ema"), (heads, "mean"))
+    variant = "".join(f".{part}" for part, default in usual if part != default)
+    path = folder / f"{checkpoint.stem}{variant}.cache.onnx"
     if path.is_file() and _source_of(path) == sha256_of(checkpoint):
         return path, False
     from salakseg.export.onnx import export_onnx
 
-    return export_onnx(checkpoint, path, tile=tile, overwrite=True).path, True
+    return export_onnx(checkpoint, path, tile=tile, weights=weights, heads=heads, overwrite=True).path, True
 
 
 def _source_of(path: Path) -> str | None:

@@ -18,12 +18,14 @@ SOURCE_KEY = "salakseg.source_sha256"
 TILE_OVERLAP_PERCENT = 25
 
 
-def model_metadata(checkpoint: "Checkpoint", tile: int, source_sha256: str) -> dict[str, str]:
+def model_metadata(checkpoint: "Checkpoint", tile: int, weights: str, heads: str, source_sha256: str) -> dict[str, str]:
     """Metadata of an exported checkpoint.
 
     Args:
         checkpoint: What is exported.
         tile: Side of the input in pixels.
+        weights: "ema" or "student".
+        heads: How the heads are combined.
         source_sha256: Digest of the checkpoint file, by which a converted file is known to be up to date.
 
     Returns:
@@ -46,6 +48,8 @@ def model_metadata(checkpoint: "Checkpoint", tile: int, source_sha256: str) -> d
         "salakseg.normalisation": {"scale": 255, "mean": list(checkpoint.mean), "std": list(checkpoint.std)},
         "salakseg.gsd_m": checkpoint.gsd_m,
         SOURCE_KEY: source_sha256,
+        "salakseg.weights": weights,
+        "salakseg.heads": heads,
         "salakseg.recipe": checkpoint.recipe_name,
         "salakseg.iteration": checkpoint.iteration,
         "salakseg.versions": checkpoint.versions,

@@ -21,7 +21,7 @@ from salakseg.errors import DataError, ExportError
 from salakseg.export.metadata import model_metadata, sha256_of
 from salakseg.export.parity import Parity, compare
 from salakseg.network.checkpoint import Checkpoint, Weights, load_checkpoint
-from salakseg.network.model import Segmenter
+from salakseg.network.model import Segmenter, check_heads, combine_heads
 
 OPSET = 18
 IR_VERSION = 9
@@ -49,52 +49,58 @@ class Exported:
 
 
 class _Probabilities(nn.Module):
-    """Normalised images in, class probabilities of the mean of the heads out."""
+    """Normalised images in, class probabilities of the heads together out."""
 
-    def __init__(self, network: Segmenter) -> None:
+    def __init__(self, network: Segmenter, heads: str) -> None:
         super().__init__()
         self.network = network
+        self.heads = heads
 
     def forward(self, image: Tensor) -> Tensor:
-        probabilities: Tensor = self.network(image).mean_BKHW.softmax(dim=1)
-        return probabilities
+        return combine_heads(self.network(image), self.heads)
 
 
 def export_onnx(
     checkpoint_path: Path,
     out: Path,
     *,
-    tile: int = 512,
+    tile: int | None = 512,
     weights: Weights = "ema",
+    heads: str = "mean",
     data_root: Path | None = None,
     overwrite: bool = False,
 ) -> Exported:
     """Writes a checkpoint as ONNX and compares the file with torch.
 
-    Opset 18, IR version 9, one file, dynamic batch, static square tiles; the mean of the heads' logits goes through the
+    Opset 18, IR version 9, one file, dynamic batch, static square tiles; the heads are combined and go through the
     softmax inside. Normalisation is told in the metadata, not baked in.
 
     Args:
         checkpoint_path: The checkpoint.
         out: The file to write; it appears only after the comparison.
-        tile: Side of the input in pixels, a multiple of the network's stride.
+        tile: Side of the input in pixels, a multiple of the network's stride; None for the one that suits the network.
         weights: "ema" or "student".
+        heads: See `combine_heads`.
         data_root: Where real patches for the comparison are; None looks where they were at training time.
         overwrite: Whether `out` may exist.
 
     Raises:
         CheckpointError: The checkpoint cannot be used.
+        EngineError: The network has no such head.
         ExportError: The file exists, the size does not fit, the disk is full, or file and network disagree.
     """
     checkpoint = load_checkpoint(checkpoint_path)
     network = checkpoint.build(weights)
+    tile = tile or checkpoint.default_tile
+    check_heads(heads, len(network.heads))
     _check_request(out, tile, network.size_multiple, overwrite)
-    model = _Probabilities(network).eval()
+    model = _Probabilities(network, heads).eval()
     temporary = out.with_name(f".{out.stem}.partial.onnx")
     try:
-        _write(model, temporary, tile, model_metadata(checkpoint, tile, sha256_of(checkpoint_path)))
+        _write(model, temporary, tile, model_metadata(checkpoint, tile, weights, heads, sha256_of(checkpoint_path)))
         real = _real_tiles(checkpoint, data_root, tile)
-        parity = compare(model, temporary, [*real, *_random_tiles(tile)], checkpoint.mean, checkpoint.std)
+        tiles = [*real, *_random_tiles(tile)]
+        parity = compare(model, temporary, tiles, checkpoint.mean, checkpoint.std, votes=heads == "vote")
         if not parity.holds:
             raise ExportError(
                 f"{out} was not written: it agrees with torch on {100 * parity.agreement:.3f} % of the pixels only "

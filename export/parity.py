@@ -27,16 +27,19 @@ class Parity:
         tiles: Number of tiles compared.
         max_difference: Largest difference of a probability, 0 to 1.
         agreement: Share of pixels with the same most probable class, 0 to 1.
+        votes: Whether the probabilities are shares of votes, which jump where one head's two best classes tie.
     """
 
     tiles: int
     max_difference: float
     agreement: float
+    votes: bool = False
 
     @property
     def holds(self) -> bool:
         """Whether the file may be used in place of the network."""
-        return self.agreement >= MIN_AGREEMENT and self.max_difference <= MAX_DIFFERENCE
+        close = self.max_difference <= (1.0 if self.votes else MAX_DIFFERENCE)
+        return self.agreement >= MIN_AGREEMENT and close
 
 
 def compare(
@@ -45,6 +48,7 @@ def compare(
     tiles_CHW: Iterable[NDArray[np.uint8]],
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
+    votes: bool = False,
 ) -> Parity:
     """Runs both over the same tiles, two a batch, so that the dynamic batch is tried as well.
 
@@ -54,6 +58,7 @@ def compare(
         tiles_CHW: uint8 tiles [3, tile, tile] of the exported size.
         mean: Mean of red, green and blue on a scale of 0 to 1.
         std: Standard deviation of the same.
+        votes: Whether the probabilities are shares of votes.
     """
     engine = OnnxEngine(path)
     tiles = list(tiles_CHW)
@@ -68,4 +73,4 @@ def compare(
         difference = max(difference, float(np.abs(found - expected).max()))
         same += int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
         pixels += expected[:, 0].size
-    return Parity(len(tiles), difference, same / pixels)
+    return Parity(len(tiles), difference, same / pixels, votes)

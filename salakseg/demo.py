@@ -120,10 +120,9 @@ def run_demo(folder: Path, seed: int, say: Callable[[str], None], bar: Bar) -> D
         report = judge(checkpoint, load_target("diversenet"), progress=progress)
     write_report(report, folder / "report")
     say("4/5 export")
-    model = export_onnx(checkpoint, folder / "model.onnx").path
+    model = export_onnx(checkpoint, folder / "model.onnx", tile=None).path
     say("5/5 mapping the unseen plot")
-    with bar("mapping", "tiles") as progress:
-        predict_map(folder / "orthomosaic.tif", folder / "demo_map.tif", OnnxEngine(model), progress=progress)
+    predict_map(folder / "orthomosaic.tif", folder / "demo_map.tif", OnnxEngine(model))
     write_preview(folder / "orthomosaic.tif", folder / "demo_map.tif", folder / "demo_map.png", SALAK)
     return DemoResult(report, _measure(folder / "demo_map.tif", unseen), _files(folder), COMMANDS)
 

@@ -53,5 +53,9 @@ class RasterError(SalaksegError):
     """An orthomosaic that cannot be read, or a map that cannot be written."""
 
 
+class ClusterError(SalaksegError):
+    """A cluster that cannot be reached, or whose workers cannot do the work."""
+
+
 class ProjectError(SalaksegError):
     """A project folder or a setting in `salakseg.toml` that does not work."""

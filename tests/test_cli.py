@@ -70,7 +70,16 @@ def small_orthomosaic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["train", "--phase", "9"], ["report"], ["predict", "a.tif"], ["fly"], ["--tarin"]]
+    "arguments",
+    [
+        ["train", "--phase", "9"],
+        ["report"],
+        ["predict"],
+        ["predict", "a.tif", "--out"],
+        ["predict", "a.tif", "--out", "map.tif", "--windwo", "hann"],
+        ["fly"],
+        ["--tarin"],
+    ],
 )
 def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
     assert runner.invoke(app, arguments).exit_code == 2
@@ -192,12 +201,21 @@ def test_the_map_is_what_the_network_says(tiny_checkpoint: Path, onnx_model: Pat
 
 
 def test_what_is_wrong_with_the_files_is_told_before_a_model_is_loaded(small_orthomosaic: Path, tmp_path: Path) -> None:
+    for name in ("there.tif", "there.png"):
+        (tmp_path / name).write_text("mine")
     for arguments, message in (
         (["gone.tif", "--out", "map.tif"], "gone.tif does not exist"),
+        ([small_orthomosaic], "map goes with --out map.tif"),
         ([small_orthomosaic, "--out", "map.png"], "must end in .tif"),
-        ([small_orthomosaic, "--out", "no/map.tif"], "folder of no/map.tif does not exist"),
-        ([small_orthomosaic, "--out", "map.tif", "--preview", "no/map.png"], "folder of no/map.png does not exist"),
-        ([small_orthomosaic, "--out", small_orthomosaic], "exists; add --overwrite"),
+        ([small_orthomosaic, "--out", "no/map.tif"], "no/map.tif cannot be written: the folder no does not exist"),
+        (
+            [small_orthomosaic, "--out", "map.tif", "--preview", "no/map.png"],
+            "no/map.png cannot be written: the folder no does not exist",
+        ),
+        ([small_orthomosaic, "--out", small_orthomosaic], "is the orthomosaic itself"),
+        ([small_orthomosaic, "--out", small_orthomosaic, "--overwrite"], "is the orthomosaic itself"),
+        ([small_orthomosaic, "--out", "there.tif"], "there.tif exists; name another file or replace it with --over"),
+        ([small_orthomosaic, "--out", "map.tif", "--preview", "there.png"], "there.png exists"),
     ):
         done = command("predict", *arguments, "--model", "never_opened.onnx", cwd=tmp_path, status=1)
         assert message in " ".join(done.stderr.replace("\n", " ").split())
@@ -244,6 +262,7 @@ def test_a_bad_project_file_is_told(tmp_path: Path, text: str, message: str) -> 
 
 def test_without_runs_or_patches_the_commands_say_what_to_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.tif").touch()
     done = runner.invoke(app, ["predict", "a.tif", "--out", "b.tif"])
     assert done.exit_code == 1
     assert "--model" in done.stderr

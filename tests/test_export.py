@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -90,6 +91,18 @@ def test_the_engine_knows_its_model(exported: Exported) -> None:
     assert engine.class_map.classes == SALAK.classes
     assert (engine.tile, engine.gsd_m, engine.name) == (TILE, 0.05, "model.onnx")
     assert "CPUExecutionProvider" in engine.runs_on
+    digest = hashlib.sha256(exported.path.read_bytes()).hexdigest()
+    assert engine.identity == {"model": "model.onnx", "model_sha256": digest}
+    named = OnnxEngine(exported.path, name="best.pt")
+    assert (named.name, named.identity) == ("best.pt", {"model": "best.pt", "model_sha256": digest})
+
+
+def test_the_engine_of_a_checkpoint_knows_what_decides_its_answers(tiny_checkpoint: Path) -> None:
+    engine = TorchEngine(tiny_checkpoint, "cpu", TILE, "student", "vote")
+    digest = hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()
+    told = {"model": tiny_checkpoint.name, "model_sha256": digest, "weights": "student", "heads": "vote"}
+    assert engine.identity == told
+    assert engine.identity != TorchEngine(tiny_checkpoint, "cpu", TILE).identity
 
 
 def test_a_file_that_computes_something_else_is_not_left(

@@ -17,7 +17,7 @@ FLOORS = [
     "errors classes".split(),
     ["__init__"],
     ["network.config"],
-    ["data | network | mapping.tiling mapping.raster"],
+    ["data | network | mapping.tiling mapping.raster mapping.geodesy mapping.opening mapping.stretch"],
     ["mapping"],
     ["evaluate"],
     ["export | train"],

@@ -14,7 +14,9 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from salakseg.errors import RasterError
-from salakseg.mapping.raster import Orthomosaic
+from salakseg.mapping.opening import SourceOptions
+from salakseg.mapping.raster import Orthomosaic, reduced_shape
+from salakseg.mapping.stretch import Stretch
 from salakseg.mapping.tiles import fill_invalid
 
 UTM = Affine(0.05, 0.0, 431000.0, 0.0, -0.05, 9154000.0)
@@ -140,19 +142,126 @@ def test_oblong_pixels_have_two_sizes(tmp_path: Path, rgb: NDArray[np.uint8]) ->
         assert orthomosaic.gsd_m == pytest.approx(0.2)
 
 
-def test_a_reduced_picture_keeps_the_aspect(tmp_path: Path) -> None:
-    bands = np.full((3, 400, 600), 90, np.uint8)
+@pytest.mark.parametrize(
+    ("height", "width", "most", "expected"),
+    [(400, 600, 60, (40, 60)), (600, 400, 60, (60, 40)), (400, 600, 10_000, (400, 600)), (1, 9000, 90, (1, 90))],
+)
+def test_a_reduced_picture_keeps_the_aspect(
+    tmp_path: Path, height: int, width: int, most: int, expected: tuple[int, int]
+) -> None:
+    assert reduced_shape(height, width, most) == expected
+    bands = np.full((3, height, width), 90, np.uint8)
     with Orthomosaic(write_raster(tmp_path / "o.tif", bands)) as orthomosaic:
-        image_CHW, valid_HW = orthomosaic.read_small(60)
-        assert orthomosaic.read_small(10_000)[0].shape == (3, 400, 600)
-    assert image_CHW.shape == (3, 40, 60)
-    assert valid_HW.shape == (40, 60)
+        image_CHW, valid_HW = orthomosaic.read_small(*expected)
+    assert image_CHW.shape == (3, *expected)
+    assert valid_HW.shape == expected
     assert (image_CHW == 90).all()
+    assert valid_HW.all()
 
 
-def refused(path: Path, *words: str, allow_no_crs: bool = False) -> None:
+# --- which bands, which values ------------------------------------------------------------------------------------
+
+
+def test_bands_that_are_named_are_taken(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    path = write_raster(tmp_path / "o.tif", np.concatenate([rgb, rgb[:1] // 2]))
+    with Orthomosaic(path, SourceOptions(bands=(4, 1, 3))) as orthomosaic:
+        assert orthomosaic.bands == (4, 1, 3)
+        np.testing.assert_array_equal(orthomosaic.read(0, 0, 40, 60)[0], np.stack([rgb[0] // 2, rgb[0], rgb[2]]))
+
+
+@pytest.mark.parametrize("bands", [(1, 2, 5), (0, 1, 2)])
+def test_bands_that_are_not_there_are_refused(
+    tmp_path: Path, rgb: NDArray[np.uint8], bands: tuple[int, int, int]
+) -> None:
+    path = write_raster(tmp_path / "o.tif", np.concatenate([rgb, rgb[:1]]))
+    named = ",".join(map(str, bands))
+    refused(path, "bands 1 to 4", f"--bands {named}", options=SourceOptions(bands=bands))
+
+
+def _stretched(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """0 to 255 by the plainest arithmetic; halves may fall either way and are not asked for."""
+    exact = (values.astype(np.float64) - low) / (high - low) * 255
+    return np.rint(np.clip(exact, 0, 255)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"), [("uint16", 500, 3000), ("int16", -500, 2900), ("float32", -0.2, 0.71), ("uint8", 9, 99)]
+)
+def test_a_range_of_values_becomes_8_bits(tmp_path: Path, dtype: str, low: float, high: float) -> None:
+    wide = np.random.default_rng(6).uniform(low - (high - low) / 4, high + (high - low) / 4, (3, 40, 60))
+    values = wide.clip(0, None).astype(dtype) if dtype.startswith("u") else wide.astype(dtype)
+    path = write_raster(tmp_path / "o.tif", values)
+    with Orthomosaic(path, SourceOptions(stretch=Stretch(low, high))) as orthomosaic:
+        image_CHW, valid_HW = orthomosaic.read(-2, 3, 30, 20)
+        small_CHW, _ = orthomosaic.read_small(40, 60)
+    expected = _stretched(values, low, high)
+    assert np.abs(image_CHW[:, 2:].astype(int) - expected[:, :28, 3:23]).max() <= 1  # float32 rounds at its halves
+    assert (image_CHW[:, 2:] == expected[:, :28, 3:23]).mean() > 0.99
+    assert (image_CHW[:, :2] == 0).all()
+    assert valid_HW[2:].all()
+    assert (small_CHW == expected).mean() > 0.99
+    assert {int(expected.min()), int(expected.max())} == {0, 255}
+
+
+def test_the_ends_of_a_range_are_black_and_white() -> None:
+    values = np.array([-1, 0, 1, 2047, 4095, 5000, 65535])
+    np.testing.assert_array_equal(Stretch(0, 4095).apply(values), [0, 0, 0, 127, 255, 255, 255])
+    np.testing.assert_array_equal(Stretch(0, 1).apply(np.array([np.nan, -np.inf, np.inf, 0.5])), [0, 0, 255, 128])
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 1), (2, 1), (0, np.nan), (-np.inf, 0)])
+def test_an_impossible_range_is_refused(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match="a lower and a higher value"):
+        Stretch(low, high)
+
+
+@pytest.mark.parametrize(("dtype", "factor"), [("uint16", 40), ("float32", 1 / 300)])
+def test_percentiles_are_found_among_the_valid_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, factor: float
+) -> None:
+    monkeypatch.setattr("salakseg.mapping.raster._PART", 32)  # several parts, the last ones smaller
+    values = (np.random.default_rng(7).gamma(3, 20, (3, 70, 90)) * factor).astype(dtype) + np.ones(1, dtype)
+    values[:, :30, :40] = 0
+    path = write_raster(tmp_path / "o.tif", values, nodata=0)
+    calls: list[tuple[int, int]] = []
+    with Orthomosaic(path, SourceOptions(stretch="percentile")) as orthomosaic:
+        orthomosaic.settle_stretch(lambda done, total: calls.append((done, total)))
+        found = orthomosaic.options.stretch
+    assert isinstance(found, Stretch)
+    valid = values[:, (values != 0).any(axis=0)]
+    expected = np.percentile(valid, [2, 98], method="inverted_cdf")
+    bin_width = 1 if dtype == "uint16" else float(np.ptp(valid)) / 65535
+    assert [found.low, found.high] == pytest.approx(expected, abs=0 if dtype == "uint16" else 2 * bin_width)
+    assert calls == [(done, 18) for done in range(1, 19)]
+
+
+@pytest.mark.parametrize(("value", "words"), [(0, "no valid pixel"), (700, "all its values are 700")])
+def test_percentiles_of_nothing_are_refused(tmp_path: Path, value: int, words: str) -> None:
+    path = write_raster(tmp_path / "o.tif", np.full((3, 40, 60), value, np.uint16), nodata=0)
+    with (
+        Orthomosaic(path, SourceOptions(stretch="percentile")) as orthomosaic,
+        pytest.raises(RasterError, match=rf"o\.tif gives no range for --scale percentile: .*{words}"),
+    ):
+        orthomosaic.settle_stretch()
+
+
+def test_what_is_not_a_number_is_not_valid(tmp_path: Path) -> None:
+    values = np.random.default_rng(8).random((3, 40, 60), np.float32)
+    values[0, 3, 4], values[1, 5, 6], values[2, 7, 8] = np.nan, np.inf, -np.inf
+    path = write_raster(tmp_path / "o.tif", values)
+    with Orthomosaic(path, SourceOptions(stretch=Stretch(0, 1))) as orthomosaic:
+        valid_HW = orthomosaic.read(0, 0, 40, 60)[1]
+    expected = np.ones((40, 60), np.bool_)
+    expected[[3, 5, 7], [4, 6, 8]] = False
+    np.testing.assert_array_equal(valid_HW, expected)
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------
+
+
+def refused(path: Path, *words: str, options: SourceOptions | None = None) -> None:
     with pytest.raises(RasterError) as caught:
-        Orthomosaic(path, allow_no_crs=allow_no_crs)
+        Orthomosaic(path, options)
     message = str(caught.value)
     assert "\n" not in message
     for word in (str(path), *words):
@@ -186,23 +295,30 @@ def test_a_palette_picture_is_told_to_expand(tmp_path: Path, rgb: NDArray[np.uin
     refused(path, "gdal_translate -expand rgb")
 
 
-@pytest.mark.parametrize(("dtype", "brightest"), [("uint16", "65535"), ("float32", "1"), ("int16", "MAX")])
-def test_other_depths_are_told_to_convert(tmp_path: Path, rgb: NDArray[np.uint8], dtype: str, brightest: str) -> None:
+@pytest.mark.parametrize(("dtype", "brightest"), [("uint16", "4095"), ("float32", "1"), ("int16", "4095")])
+def test_other_depths_are_told_the_range_to_give(
+    tmp_path: Path, rgb: NDArray[np.uint8], dtype: str, brightest: str
+) -> None:
     path = write_raster(tmp_path / "o.tif", rgb.astype(dtype))
-    refused(path, dtype, f"gdal_translate -ot Byte -scale 0 {brightest} 0 255")
+    refused(path, dtype, f"--scale 0,{brightest}", "--scale percentile")
+
+
+def test_complex_numbers_are_refused_whatever_the_range(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    path = write_raster(tmp_path / "o.tif", rgb.astype("complex64"))
+    refused(path, "complex", options=SourceOptions(stretch=Stretch(0, 1)))
 
 
 def test_control_points_only_are_told_to_rectify(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
     points = [GroundControlPoint(0, 0, 1, 1), GroundControlPoint(0, 60, 4, 1), GroundControlPoint(40, 0, 1, -1)]
     path = write_raster(tmp_path / "o.tif", rgb, gcps=points, transform=Affine.identity())
     refused(path, "control points", "gdalwarp")
-    refused(path, "control points", "gdalwarp", allow_no_crs=True)
+    refused(path, "control points", "gdalwarp", options=SourceOptions(allow_no_crs=True))
 
 
 def test_no_crs_is_refused_unless_allowed(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
     path = write_raster(tmp_path / "o.tif", rgb, crs=None)
     refused(path, "gdal_edit.py -a_srs", "--allow-no-crs")
-    with Orthomosaic(path, allow_no_crs=True) as orthomosaic:
+    with Orthomosaic(path, SourceOptions(allow_no_crs=True)) as orthomosaic:
         assert orthomosaic.crs is None
         assert orthomosaic.gsd_m is None
         assert orthomosaic.transform == UTM
@@ -211,7 +327,7 @@ def test_no_crs_is_refused_unless_allowed(tmp_path: Path, rgb: NDArray[np.uint8]
 def test_a_crs_without_a_place_is_refused_unless_allowed(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
     path = write_raster(tmp_path / "o.tif", rgb, transform=Affine.identity())
     refused(path, "where its pixels lie", "--allow-no-crs")
-    Orthomosaic(path, allow_no_crs=True).close()
+    Orthomosaic(path, SourceOptions(allow_no_crs=True)).close()
 
 
 def test_a_photo_is_refused_without_a_bare_warning(
@@ -233,6 +349,58 @@ def test_a_truncated_file_is_refused_where_it_ends(tmp_path: Path, share: float)
         orthomosaic.read(0, 0, 64, 64)
         with pytest.raises(RasterError, match=r"half\.tif cannot be read at row 400, column 384; the file is damaged"):
             orthomosaic.read(400, 384, 64, 64)
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> tuple[Path, NDArray[np.uint8], tuple[slice, slice]]:
+    """A file of 128-pixel blocks of which one cannot be read, its pixels, and where that block lies."""
+    bands = np.random.default_rng(3).integers(1, 256, (3, 300, 400), dtype=np.uint8)
+    path = write_raster(
+        tmp_path / "o.tif", bands, tiled=True, blockxsize=128, blockysize=128, compress="deflate", interleave="pixel"
+    )
+    with rasterio.open(path) as dataset:
+        offset = int(dataset.get_tag_item("BLOCK_OFFSET_3_1", "TIFF", bidx=1))
+    content = bytearray(path.read_bytes())
+    content[offset : offset + 2000] = b"\xff" * 2000
+    path.write_bytes(bytes(content))
+    return path, bands, (slice(128, 256), slice(384, 400))
+
+
+def test_blocks_that_cannot_be_read_are_refused_or_skipped(
+    damaged: tuple[Path, NDArray[np.uint8], tuple[slice, slice]],
+) -> None:
+    path, bands, bad = damaged
+    with Orthomosaic(path) as orthomosaic, pytest.raises(RasterError, match="--skip-bad-blocks"):
+        orthomosaic.read(100, 300, 120, 100)
+    expected = np.ones((300, 400), np.bool_)
+    expected[bad] = False
+    with Orthomosaic(path, SourceOptions(skip_bad_blocks=True)) as orthomosaic:
+        orthomosaic.read(0, 0, 128, 128)
+        assert orthomosaic.bad_blocks == set()
+        for row, col, height, width in ((100, 300, 120, 100), (0, 0, 300, 400), (200, 390, 200, 30)):
+            image_CHW, valid_HW = orthomosaic.read(row, col, height, width)
+            inside = (slice(row, min(row + height, 300)), slice(col, min(col + width, 400)))
+            part_HW = expected[inside]
+            here = (slice(0, part_HW.shape[0]), slice(0, part_HW.shape[1]))
+            np.testing.assert_array_equal(valid_HW[here], part_HW)
+            np.testing.assert_array_equal(image_CHW[:, *here][:, part_HW], bands[:, *inside][:, part_HW])
+            assert valid_HW.sum() == part_HW.sum()
+        assert orthomosaic.bad_blocks == {(128, 384, 128, 16)}
+
+
+def test_a_reduced_picture_goes_around_bad_blocks(
+    damaged: tuple[Path, NDArray[np.uint8], tuple[slice, slice]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("salakseg.mapping.raster._PART", 128)
+    path, bands, bad = damaged
+    with Orthomosaic(path) as orthomosaic, pytest.raises(RasterError, match="--skip-bad-blocks"):
+        orthomosaic.read_small(30, 40)
+    expected = np.ones((300, 400), np.bool_)
+    expected[bad] = False
+    with Orthomosaic(path, SourceOptions(skip_bad_blocks=True)) as orthomosaic:
+        image_CHW, valid_HW = orthomosaic.read_small(30, 40)
+    np.testing.assert_array_equal(valid_HW, expected[5::10, 5::10])
+    np.testing.assert_array_equal(image_CHW[:, valid_HW], bands[:, 5::10, 5::10][:, valid_HW])
 
 
 def test_holes_are_filled_from_valid_pixels_only(rgb: NDArray[np.uint8]) -> None:

@@ -1,6 +1,12 @@
 """Values that an option takes, checked by the command line itself."""
 
 from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from salakseg.mapping.stretch import Stretch
 
 
 class Weights(StrEnum):
@@ -23,4 +29,65 @@ class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+    tensorrt = "tensorrt"
     mps = "mps"
+
+
+class Window(StrEnum):
+    """How a tile counts from its middle to its edge."""
+
+    hann = "hann"
+    triangle = "triangle"
+    flat = "flat"
+
+
+class ProbabilityKind(StrEnum):
+    """As what probabilities are written."""
+
+    uint8 = "uint8"
+    float16 = "float16"
+
+
+def parse_gsd(text: str) -> float | Literal["auto", "off"]:
+    """Reads --gsd."""
+    if text == "auto":
+        return "auto"
+    if text == "off":
+        return "off"
+    (value,) = _numbers(text, 1, "--gsd", "auto, off, or metres a pixel such as 0.05")
+    if not 1e-4 <= value <= 1000:
+        raise typer.BadParameter(f"--gsd {text}: metres a pixel are wanted, 0.0001 to 1000.")
+    return value
+
+
+def parse_bands(text: str | None) -> tuple[int, int, int] | None:
+    """Reads --bands."""
+    if text is None:
+        return None
+    red, green, blue = (int(value) for value in _numbers(text, 3, "--bands", "three numbers from 1 on, such as 3,2,1"))
+    return red, green, blue
+
+
+def parse_scale(text: str | None) -> "Stretch | Literal['percentile'] | None":
+    """Reads --scale."""
+    from salakseg.mapping.stretch import Stretch
+
+    if text is None:
+        return None
+    if text == "percentile":
+        return "percentile"
+    low, high = _numbers(text, 2, "--scale", "percentile, or two values such as 0,4095")
+    try:
+        return Stretch(low, high)
+    except ValueError as error:
+        raise typer.BadParameter(f"--scale {text}: {error}.") from error
+
+
+def _numbers(text: str, count: int, option: str, wanted: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != count:
+        raise typer.BadParameter(f"{option} {text}: {wanted}.")
+    return values

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 stderr = Console(stderr=True, highlight=False)
@@ -19,12 +19,12 @@ _LINE_EVERY = 15.0  # seconds between progress lines where there is no terminal
 
 
 def say(line: str) -> None:
-    """Writes one line to stderr; markup in file or class names stays text."""
-    stderr.print(Text(line))
+    """Writes one line to stderr; markup in file or class names stays text, and no path is broken in two."""
+    stderr.print(Text(line), soft_wrap=True)
 
 
 @contextmanager
-def progress_bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(what: str, unit: str) -> Iterator["Pace"]:
     """A bar with rate and time left on a terminal, now and then a line elsewhere.
 
     Args:
@@ -32,32 +32,33 @@ def progress_bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         unit: What is counted, in the plural.
 
     Yields:
-        A function of done and to do.
+        A function of done, to do, and a note.
     """
     if not stderr.is_terminal:
-        yield _Pace(lambda done, total, rate: say(f"{what}: {done:,} of {total:,} {unit}, {rate}"), _LINE_EVERY, unit)
+        yield Pace(lambda done, total, text: say(f"{what}: {text}"), _LINE_EVERY, unit)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
     with Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True) as progress:
-        task = progress.add_task(what, total=None, rate="")
+        task = progress.add_task(what, total=None, text="")
 
-        def show(done: int, total: int, rate: str) -> None:
-            progress.update(task, completed=done, total=total, rate=rate)
+        def show(done: float, total: float, text: str) -> None:
+            progress.update(task, completed=done, total=total, text=text)
 
-        yield _Pace(show, _BAR_EVERY, unit)
+        yield Pace(show, _BAR_EVERY, unit)
 
 
-class _Pace:
+class Pace:
     """Passes progress on at most every so many seconds, with the rate since the start."""
 
-    def __init__(self, show: Callable[[int, int, str], None], every: float, unit: str) -> None:
+    def __init__(self, show: Callable[[float, float, str], None], every: float, unit: str) -> None:
         self._show = show
         self._every = every
         self._unit = unit
-        self._start: tuple[float, int] | None = None
+        self._start: tuple[float, float] | None = None
         self._shown = time.monotonic()
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: float, total: float, note: str = "") -> None:
+        """Takes what is done, what is to do in all, and whatever else is worth a word."""
         now = time.monotonic()
         if self._start is None:  # a resumed run does not begin at nought
             self._start = (now, done)
@@ -65,5 +66,11 @@ class _Pace:
             return
         self._shown = now
         seconds, done_since = now - self._start[0], done - self._start[1]
-        rate = done_since / seconds if seconds > 0 else 0.0
-        self._show(done, total, f"{rate:.1f} {self._unit}/s" if rate else "")
+        text = f"{_count(done)} of {_count(total)} {self._unit}"
+        if seconds > 0 and done_since > 0:
+            text += f", {done_since / seconds:.1f} {self._unit}/s"
+        self._show(done, total, text + (f", {note}" if note else ""))
+
+
+def _count(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.1f}"

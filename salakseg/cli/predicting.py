@@ -1,131 +1,230 @@
 """``salakseg predict``."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from salakseg.cli.choices import Device
-from salakseg.cli.console import progress_bar, say, stdout
-from salakseg.errors import EngineError, RasterError
+from salakseg.cli.choices import Device, ProbabilityKind, Weights, Window, parse_bands, parse_gsd, parse_scale
+from salakseg.cli.console import progress_bar, say
+from salakseg.errors import RasterError, SalaksegError
 
 if TYPE_CHECKING:
-    from salakseg.mapping.predict import MapSummary
-    from salakseg.network.engine import Engine
+    from salakseg.mapping.runner import Runner
+    from salakseg.mapping.summary import Progress
+    from salakseg.network.opening import EngineSpec
 
-TILE = 512
-"""Side of the tiles that a checkpoint is run on, in pixels; an ONNX file has its own."""
+GPU_BATCH = 8
+"""Tiles at a time on a GPU; a CPU is as fast with one, and never computes one for nothing."""
+
+MODEL = "Model"
+RASTER = "Orthomosaic"
+OUTPUT = "Output"
+MACHINE = "Machine"
+"""Headings of the help text."""
 
 
 def predict(
-    orthomosaic: Annotated[Path, typer.Argument(help="GeoTIFF or VRT with red, green and blue.")],
-    out: Annotated[Path, typer.Option(help="Land-cover map to write, a GeoTIFF.")],
+    orthomosaics: Annotated[list[Path], typer.Argument(help="GeoTIFFs, VRTs, or folders of them.")],
+    out: Annotated[Path | None, typer.Option(help="Land-cover map to write, a GeoTIFF.")] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option(help="Folder for the maps of several orthomosaics, NAME_map.tif each.")
+    ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="A .pt or .onnx file; default: the best checkpoint of the newest run.")
+        list[Path] | None,
+        typer.Option(
+            help="A .pt or .onnx file; several are averaged. Default: the best checkpoint of the newest run.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    weights: Annotated[Weights, typer.Option(help="Which weights of a .pt.", rich_help_panel=MODEL)] = Weights.ema,
+    heads: Annotated[
+        str,
+        typer.Option(help="Heads of a .pt: mean, vote, or the number of one.", rich_help_panel=MODEL),
+    ] = "mean",
+    tta: Annotated[
+        bool,
+        typer.Option("--tta", help="Average over eight flips and turns; 8 times as slow.", rich_help_panel=MODEL),
+    ] = False,
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Side of a .pt's tiles, pixels. Default: its training crops'.", rich_help_panel=MODEL),
     ] = None,
     overlap: Annotated[
-        int | None, typer.Option(min=0, help="Pixels that neighbouring tiles share; default: a quarter of a tile.")
+        int | None,
+        typer.Option(min=0, help="Pixels that tiles share. Default: 3/16 of a tile.", rich_help_panel=MODEL),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Tiles at a time.")] = 4,
+    window: Annotated[
+        Window, typer.Option(help="How a tile counts from its middle to its edge.", rich_help_panel=MODEL)
+    ] = Window.hann,
+    gsd: Annotated[
+        str,
+        typer.Option(
+            help="Metres a pixel that the model sees: its own (auto), a number, or the orthomosaic's pixels (off).",
+            rich_help_panel=RASTER,
+        ),
+    ] = "auto",
+    bands: Annotated[
+        str | None, typer.Option(help="Red, green and blue, such as 3,2,1.", rich_help_panel=RASTER)
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            help="Values that become black and white, such as 0,4095; or percentile, to find them in the file.",
+            rich_help_panel=RASTER,
+        ),
+    ] = None,
+    allow_no_crs: Annotated[
+        bool, typer.Option("--allow-no-crs", help="Accept an orthomosaic without a CRS.", rich_help_panel=RASTER)
+    ] = False,
+    skip_bad_blocks: Annotated[
+        bool, typer.Option("--skip-bad-blocks", help="Map around blocks that cannot be read.", rich_help_panel=RASTER)
+    ] = False,
+    confidence: Annotated[
+        Path | None, typer.Option(help="GeoTIFF of the class's probability in percent.", rich_help_panel=OUTPUT)
+    ] = None,
+    probabilities: Annotated[
+        Path | None, typer.Option(help="GeoTIFF of all classes' probabilities.", rich_help_panel=OUTPUT)
+    ] = None,
+    probability_type: Annotated[
+        ProbabilityKind, typer.Option(help="uint8: percent; float16: 0 to 1.", rich_help_panel=OUTPUT)
+    ] = ProbabilityKind.uint8,
+    areas: Annotated[Path | None, typer.Option(help="CSV of hectares by class.", rich_help_panel=OUTPUT)] = None,
+    polygons: Annotated[Path | None, typer.Option(help="GeoPackage of the classes.", rich_help_panel=OUTPUT)] = None,
+    min_area: Annotated[
+        float, typer.Option(min=0, help="Smallest polygon, square metres.", rich_help_panel=OUTPUT)
+    ] = 1.0,
     preview: Annotated[
-        Path | None, typer.Option(help="Also write a PNG with orthomosaic and map side by side.")
+        Path | None, typer.Option(help="PNG with orthomosaic and map side by side.", rich_help_panel=OUTPUT)
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
-    allow_no_crs: Annotated[bool, typer.Option(help="Accept an orthomosaic without a CRS.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace a map that exists.")] = False,
+    out_gsd: Annotated[
+        float | None,
+        typer.Option(help="Metres a pixel of the map. Default: the orthomosaic's own grid.", rich_help_panel=OUTPUT),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on where a run was stopped, skip finished maps.", rich_help_panel=OUTPUT),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel=OUTPUT)
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, write nothing.", rich_help_panel=OUTPUT)
+    ] = False,
+    device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=MACHINE)] = Device.auto,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tiles at a time. Default: 1; on a GPU 8.", rich_help_panel=MACHINE),
+    ] = None,
+    max_memory: Annotated[
+        int | None,
+        typer.Option(help="MB for the mapping's own arrays; the model comes on top.", rich_help_panel=MACHINE),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of a Dask cluster on this machine.", rich_help_panel=MACHINE)
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="A running Dask cluster, such as tcp://host:8786.", rich_help_panel=MACHINE)
+    ] = None,
 ) -> None:
-    """Turn an orthomosaic into a land-cover map."""
-    from salakseg.mapping.predict import predict_map
-    from salakseg.mapping.preview import write_preview
-    from salakseg.project import load_project
+    """Turn orthomosaics into land-cover maps.
 
-    if model is None:
-        model = load_project().newest_best()
-        say(f"model: {model}")
-    _check_early(orthomosaic, out, preview, overwrite)
-    engine = open_engine(model, device)
-    say(f"runs on {engine.runs_on}")
-    with progress_bar("mapping", "tiles") as progress:
-        summary = predict_map(
-            orthomosaic,
-            out,
-            engine,
-            overlap=overlap,
-            batch_size=batch_size,
-            overwrite=overwrite,
-            allow_no_crs=allow_no_crs,
-            progress=progress,
-        )
-    _show(summary)
-    if preview is not None:
-        write_preview(orthomosaic, out, preview, engine.class_map)
-        say(f"preview: {preview}")
-
-
-def _check_early(orthomosaic: Path, out: Path, preview: Path | None, overwrite: bool) -> None:
-    """What can be refused before a model is loaded or hours are spent; the mapping itself checks the rest."""
-    if not orthomosaic.exists():
-        raise RasterError(f"{orthomosaic} does not exist.")
-    for path, suffixes in ((out, (".tif", ".tiff")), (preview, (".png",))):
-        if path is None:
-            continue
-        if path.suffix.lower() not in suffixes:
-            raise RasterError(f"{path} must end in {' or '.join(suffixes)}.")
-        if not path.resolve().parent.is_dir():
-            raise RasterError(f"The folder of {path} does not exist; make it first.")
-    if out.exists() and not overwrite:
-        raise RasterError(f"{out} exists; add --overwrite to replace it.")
-
-
-def open_engine(model: Path, device: Device) -> "Engine":
-    """ONNX Runtime for an ONNX file and for any model on a CPU, torch for a checkpoint on a GPU.
-
-    Raises:
-        EngineError: The file is neither, or cannot be used.
-        CheckpointError: The checkpoint cannot be used.
+    Several orthomosaics go to --out-dir; the names of further files then hold {name}, such as --preview '{name}.png'.
     """
-    from salakseg.network.onnx_engine import OnnxEngine, nvidia_driver_present
+    from salakseg.cli.models import choose_models
+    from salakseg.cli.products import Products, Task, finish, plan_products, show
+    from salakseg.mapping.opening import SourceOptions
+    from salakseg.mapping.predict import describe_plan, predict_map
+    from salakseg.mapping.settings import MapSettings
+    from salakseg.network.opening import open_engine, slower_than_wanted
 
-    on_gpu = device in (Device.cuda, Device.mps) or (device is Device.auto and nvidia_driver_present())
-    if model.suffix == ".onnx":
-        if device is Device.mps:
-            raise EngineError("An .onnx file runs on the CPU or on CUDA; leave --device mps out.")
-        engine = OnnxEngine(model, cuda=on_gpu)
-        if on_gpu and "CUDA" not in engine.runs_on:
-            say("attention: ONNX Runtime cannot use the GPU; does onnxruntime-gpu fit the CUDA installed here?")
-        return engine
-    if model.suffix not in (".pt", ".pth"):
-        raise EngineError(f"{model} is neither a checkpoint (.pt) nor an exported model (.onnx).")
-    if on_gpu:
-        from salakseg.network.device import pick_device
-        from salakseg.network.torch_engine import TorchEngine
-
-        chosen = pick_device(device.value)
-        if chosen != "cpu":
-            return TorchEngine(model, chosen, TILE)
-    from salakseg.export.cache import cached_onnx
-
-    path, made = cached_onnx(model, TILE)
-    if made:
-        say(f"converted once for ONNX Runtime: {path}")
-    return OnnxEngine(path)
-
-
-def _show(summary: "MapSummary") -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("class", "pixels", "share"):
-        table.add_column(heading, justify="left" if heading == "class" else "right")
-    for name, count, share in zip(summary.class_names, summary.class_counts, summary.class_shares, strict=True):
-        table.add_row(Text(name), f"{count:,}", f"{100 * share:.2f} %")
-    stdout.print(table)
-    for warning in summary.warnings:
-        say(f"attention: {warning}")
-    memory = "" if summary.peak_memory_mb is None else f", {summary.peak_memory_mb:,.0f} MB at most"
-    say(
-        f"map: {summary.out} ({summary.width} x {summary.height}, {100 * summary.valid_share:.1f} % valid; "
-        f"{summary.tiles_run} tiles, {summary.tiles_skipped} empty; {summary.seconds:.1f} s, "
-        f"{summary.megapixels_per_second:.2f} Mpx/s{memory})"
+    settings = MapSettings(
+        overlap=overlap,
+        window=window.value,
+        gsd=parse_gsd(gsd),
+        out_gsd=out_gsd,
+        source=SourceOptions(parse_bands(bands), parse_scale(scale), allow_no_crs, skip_bad_blocks),
+        probability_type=probability_type.value,
     )
+    wanted = Products(out, out_dir, confidence, probabilities, areas, polygons, preview)
+    tasks = plan_products(orthomosaics, wanted, overwrite=overwrite, resume=resume)
+    spec = choose_models(model, device, tile=tile, weights=weights.value, heads=heads, tta=tta, workers=workers)
+    engine = open_engine(spec)
+    say(f"model: {engine.name}, runs on {engine.runs_on}")
+    if (fallen := slower_than_wanted(spec, engine)) is not None:
+        say(f"attention: {fallen}")
+    if dry_run:
+        for task in tasks:
+            say(describe_plan(task.source, task.outputs, engine, settings, max_memory_mb=max_memory))
+        return
+    failed = 0
+
+    def map_one(task: Task) -> None:
+        with _kept(task.outputs.classes, resume), progress_bar("mapping", "Mpx") as bar:
+            summary = predict_map(
+                task.source,
+                task.outputs,
+                engine,
+                settings,
+                batch_size=batch_size or (1 if spec.device == "cpu" else GPU_BATCH),
+                max_memory_mb=max_memory,
+                resume=resume,
+                overwrite=overwrite,
+                runner=runner,
+                progress=_in_megapixels(bar),
+                say=say,
+            )
+        show(summary)
+
+    with _runner(scheduler, workers, spec) as runner:
+        for task in tasks:
+            try:
+                if task.mapped:
+                    say(f"{task.outputs.classes} is there already")
+                else:
+                    map_one(task)
+                finish(task, engine.class_map, settings, min_area_m2=min_area, say=say)
+            except SalaksegError as error:
+                if len(tasks) == 1:
+                    raise
+                failed += 1
+                say(f"salakseg: {error}")
+    if failed:
+        raise RasterError(f"{failed} of {len(tasks)} orthomosaics were not mapped; repeat the command with --resume.")
+
+
+def _in_megapixels(bar: Callable[[float, float, str], None]) -> "Callable[[Progress], None]":
+    def show_progress(progress: "Progress") -> None:
+        note = f"{progress.tiles_skipped:,} empty tiles" if progress.tiles_skipped else ""
+        bar(progress.done / 1e6, progress.total / 1e6, note)
+
+    return show_progress
+
+
+@contextmanager
+def _kept(out: Path, resume: bool) -> Iterator[None]:
+    """Tells of the finished part of a map that was interrupted, whatever the reason."""
+    from salakseg.mapping.workplace import workplace_path
+
+    before = workplace_path(out).exists()
+    try:
+        yield
+    except BaseException:
+        if workplace_path(out).exists() and (resume or not before):
+            say(f"what is finished of {out} is kept; repeat the command with --resume to go on")
+        raise
+
+
+@contextmanager
+def _runner(scheduler: str | None, workers: int | None, spec: "EngineSpec") -> "Iterator[Runner | None]":
+    """A cluster where one is asked for; None for this process."""
+    if scheduler is None and workers is None:
+        yield None
+        return
+    from salakseg.mapping.cluster import OnCluster, connect
+
+    with connect(scheduler, workers) as client:
+        say(f"cluster: {client.scheduler.address}, {len(client.scheduler_info(n_workers=-1)['workers'])} workers")
+        yield OnCluster(client, spec)

@@ -1,119 +1,112 @@
 """From an orthomosaic to a land-cover map: read, infer, blend, write, all streaming.
 
-The raster is worked off in panels of columns, each panel in rows of tiles, so memory grows neither with the raster's
-height nor with its width. Axes: B tiles, K classes, C red green blue, H rows, W columns.
+The map is cut into panels of columns and these into stripes; each finished stripe is a file of its own, and at the end
+they are put together. So memory grows neither with the raster's height nor with its width, a run that was killed goes
+on where it was, and several machines can share the work.
 """
 
-import os
+import json
+import math
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import rasterio
-from numpy.typing import NDArray
+from affine import Affine
 from rasterio.errors import RasterioError
-from rasterio.windows import Window
 
-from salakseg.errors import EngineError, RasterError
-from salakseg.mapping.blend import Stripe, StripeBlender
-from salakseg.mapping.landcover import count_classes, create_map, map_tags, sidecar, write_cog
-from salakseg.mapping.raster import Orthomosaic
-from salakseg.mapping.tiles import Tile, read_ahead
-from salakseg.mapping.tiling import TileGrid
+from salakseg.classes import ClassMap
+from salakseg.errors import RasterError
+from salakseg.mapping.areas import ClassArea, areas_of
+from salakseg.mapping.assemble import Georeference, assemble
+from salakseg.mapping.files import check_output, move_whole
+from salakseg.mapping.layers import CLASSES, CONFIDENCE, PROBABILITIES, Layers
+from salakseg.mapping.plan import MapPlan, Section, make_plan
+from salakseg.mapping.raster import GDAL_CACHE_BYTES, Orthomosaic, gdal_settings
+from salakseg.mapping.render import Job
+from salakseg.mapping.runner import Here, Runner
+from salakseg.mapping.settings import MapSettings, default_overlap, map_step, model_step
+from salakseg.mapping.sidecar import sidecar_path, write_class_table
+from salakseg.mapping.stripes import Block, StripeFolder
+from salakseg.mapping.style import write_qml
+from salakseg.mapping.summary import MapSummary, Progress, Tally
+from salakseg.mapping.workplace import workplace, workplace_path
 from salakseg.network.engine import Engine
 
 PANEL_WIDTH = 8192
-"""Columns that are blended at once; a multiple of the map's blocks. Seven classes and tiles of 512 take 117 MB."""
+"""The most columns that are blended at once where the user sets no limit. Seven classes and tiles of 512: 117 MB."""
 
-DEFAULT_OVERLAP_SHARE = 4
-"""Neighbouring tiles share one part in so many of their side."""
+COARSE = 1.5
+"""An orthomosaic that is coarser than the model by more than this is worth a word."""
 
-GSD_TOLERANCE = 0.1
-"""Ground sampling distances of model and orthomosaic that differ by more than this share draw a warning."""
-
-GDAL_CACHE_BYTES = 128 * 2**20
-"""GDAL's block cache. Its own default is a share of the machine's memory; a tile row of a wide one is enough."""
+DEFAULT_MEMORY_MB = 1024
+"""Memory for the mapping's own arrays where the user sets no limit."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class MapSummary:
-    """What a mapping run did.
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The files to write.
 
     Attributes:
-        out: The map.
-        width: Columns of the map.
-        height: Rows of the map.
-        class_names: Class names, K of them.
-        class_counts: Pixels of each class [K], int64.
-        tiles_run: Tiles that the model saw; those on the border of two panels count twice.
-        tiles_skipped: Tiles without a valid pixel.
-        seconds: Wall-clock time of the whole run.
-        peak_memory_mb: The most memory that the process has held so far, in 10^6 bytes; None on Windows.
-        runs_on: Runtime and device that the engine used.
-        warnings: One sentence each, for the user.
+        classes: The map, a cloud-optimised GeoTIFF; class names go to ``.aux.xml``, a style for QGIS to ``.qml``.
+        confidence: The probability of the map's class, percent; a COG like the map.
+        probabilities: The probabilities of all classes; a COG like the map.
     """
 
-    out: Path
-    width: int
-    height: int
-    class_names: tuple[str, ...]
-    class_counts: NDArray[np.int64]
-    tiles_run: int
-    tiles_skipped: int
-    seconds: float
-    peak_memory_mb: float | None
-    runs_on: str
-    warnings: tuple[str, ...]
+    classes: Path
+    confidence: Path | None = None
+    probabilities: Path | None = None
 
     @property
-    def valid_share(self) -> float:
-        """Share of the map's pixels that have a class, 0 to 1."""
-        return float(self.class_counts.sum() / (self.width * self.height))
-
-    @property
-    def class_shares(self) -> NDArray[np.float64]:
-        """Each class's share of the valid pixels [K], summing to one; zeros if no pixel is valid."""
-        return self.class_counts / max(1, int(self.class_counts.sum()))
-
-    @property
-    def megapixels_per_second(self) -> float:
-        """Pixels of the raster, valid or not, by the run's time, in millions a second."""
-        return self.width * self.height / 1e6 / self.seconds
+    def by_layer(self) -> dict[str, Path]:
+        """The files that are wanted, by the layer that they hold; the map comes last."""
+        found = {PROBABILITIES: self.probabilities, CONFIDENCE: self.confidence, CLASSES: self.classes}
+        return {layer: path for layer, path in found.items() if path is not None}
 
 
 def predict_map(
     source: Path,
-    out: Path,
+    outputs: Path | Outputs,
     engine: Engine,
+    settings: MapSettings | None = None,
     *,
-    overlap: int | None = None,
-    batch_size: int = 4,
+    batch_size: int = 1,
+    max_memory_mb: int | None = None,
+    resume: bool = False,
     overwrite: bool = False,
-    allow_no_crs: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    runner: Runner | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> MapSummary:
     """Maps an orthomosaic.
 
-    The map has the orthomosaic's CRS, transform and size, 255 where the orthomosaic is not valid, and appears under its
-    name only when it is whole: whatever goes wrong leaves the folder as it was.
+    The map has the orthomosaic's CRS, transform and size (but for `out_gsd`), 255 where the orthomosaic is not valid,
+    and appears under its name only when it is whole. What was finished before a failure waits in a hidden folder beside
+    it; a failure before the first stripe is finished leaves the folder as it was.
 
     Args:
-        source: The orthomosaic: RGB, 8 bit, georeferenced.
-        out: The map to write, a cloud-optimised GeoTIFF; class names go to `out` + ``.aux.xml``.
-        engine: The model.
-        overlap: Pixels that neighbouring tiles share; None for a quarter of the engine's tile.
+        source: The orthomosaic.
+        outputs: The map to write, or several files.
+        engine: The model; with a `runner` of its own, what is asked for the classes, the tile and the like.
+        settings: How the map is made.
         batch_size: Tiles inferred at once, at least 1.
-        overwrite: Replace a map that exists.
-        allow_no_crs: Accept an orthomosaic that does not say where it lies.
-        progress: Called with the tiles done and the tiles in all, in this thread.
+        max_memory_mb: Memory for the mapping's own arrays, in 10^6 bytes: the blended probabilities, tiles on their way
+            and GDAL's cache. The model and the libraries come on top.
+        resume: Go on with an unfinished map of the same settings, if there is one.
+        overwrite: Replace files that exist, and an unfinished map.
+        runner: Who does the work; None for this process.
+        progress: Called after every tile, in this thread.
+        say: Called with what a user wants to know before the work begins.
 
     Returns:
-        Counts, speed and warnings.
+        Counts, areas, speed and warnings.
 
     Raises:
         RasterError: The orthomosaic cannot be used or read, or the map cannot be written.
@@ -121,198 +114,246 @@ def predict_map(
         ValueError: `batch_size` below 1.
     """
     started = time.perf_counter()
-    overlap = engine.tile // DEFAULT_OVERLAP_SHARE if overlap is None else overlap
-    _check_request(source, out, engine, overlap, overwrite)
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), Orthomosaic(source, allow_no_crs=allow_no_crs) as orthomosaic:
-        grid = TileGrid.over(orthomosaic.height, orthomosaic.width, engine.tile, overlap)
-        run = _Run(orthomosaic, engine, grid, batch_size, progress)
-        with _scratch_folder(out) as folder:
-            stripes, whole = Path(folder) / "stripes", Path(folder) / out.name
-            counts = _write_stripes(run, stripes, out)
-            write_cog(stripes, whole, engine.class_map)
-            _check_whole(whole, counts, out)
-            _put_in_place(whole, out)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    outputs = Outputs(outputs) if isinstance(outputs, Path) else outputs
+    settings = settings or MapSettings()
+    unfinished = resume and workplace_path(outputs.classes).exists()  # some files may have got their names already
+    for path in outputs.by_layer.values():
+        check_output(path, source, overwrite or unfinished)
+    with gdal_settings(), Orthomosaic(source, settings.source) as orthomosaic:
+        for line in _announce(orthomosaic, engine, settings):
+            say(line)
+        orthomosaic.settle_stretch()
+        plan = _plan(orthomosaic, engine, settings, batch_size, max_memory_mb)
+        layers = Layers(
+            len(engine.class_map),
+            outputs.confidence is not None,
+            settings.probability_type if outputs.probabilities is not None else None,
+        )
+        job = Job(source, orthomosaic.options, plan, layers, min(batch_size, len(plan.grid)))
+        tags = _tags(orthomosaic, engine, settings, plan)
+        made_from = tags | _file_state(source) | {"layers": str(layers), "panels": str(len(plan.panels))}
+        tally = Tally(plan, progress)
+        with workplace(outputs.classes, made_from, resume=resume, overwrite=overwrite) as folder:
+            stripes = StripeFolder(folder, layers)
+            with _disk_errors(outputs.classes):
+                runner = runner or Here(engine)
+                runner.run(job, runner.cut(_missing(plan, stripes, tally)), stripes, tally.advance)
+            final = plan.source_to_map
+            place = Georeference(
+                orthomosaic.crs, orthomosaic.transform * Affine.scale(final.cols.step, final.rows.step)
+            )
+            areas = _finish(outputs, stripes, plan, place, engine, tags | {"runtime": engine.runs_on})
+            bad_blocks = _bad_blocks(stripes, plan)
         return MapSummary(
-            out=out,
-            width=orthomosaic.width,
-            height=orthomosaic.height,
-            class_names=engine.class_map.names,
-            class_counts=counts,
-            tiles_run=run.tiles_run,
-            tiles_skipped=run.tiles_skipped,
+            out=outputs.classes,
+            width=plan.width,
+            height=plan.height,
+            areas=areas,
+            tiles_run=tally.tiles_run,
+            tiles_skipped=tally.tiles_skipped,
+            resumed=tally.resumed,
             seconds=time.perf_counter() - started,
             peak_memory_mb=_peak_memory_mb(),
-            runs_on=engine.runs_on,
-            warnings=_warnings(orthomosaic, engine, counts),
+            bad_blocks=bad_blocks,
+            warnings=tuple(_warnings(orthomosaic, areas, bad_blocks)),
         )
 
 
-class _Run:
-    """The way of the pixels through one mapping run, with its counters."""
+def describe_plan(
+    source: Path, outputs: Outputs, engine: Engine, settings: MapSettings, *, max_memory_mb: int | None = None
+) -> str:
+    """What `predict_map` would do, in some words; nothing is written.
 
-    def __init__(
-        self,
-        orthomosaic: Orthomosaic,
-        engine: Engine,
-        grid: TileGrid,
-        batch_size: int,
-        progress: Callable[[int, int], None] | None,
-    ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        self.orthomosaic = orthomosaic
-        self.engine = engine
-        self.grid = grid
-        self.batch_size = min(batch_size, len(grid))
-        self.tiles_run = 0
-        self.tiles_skipped = 0
-        self._progress = progress
-        self._panels = list(grid.panels(PANEL_WIDTH))
-        self._total = grid.rows.count * sum(len(grid.cols.touching(*panel)) for panel in self._panels)
-
-    def stripes(self, reader: Executor) -> Iterator[Stripe]:
-        """The finished stripes of the map: panel after panel, each from top to bottom."""
-        for start, stop in self._panels:
-            blender = StripeBlender(self.grid, len(self.engine.class_map), start, stop)
-            for tile, prob_KHW in self._inferred(start, stop, reader):
-                yield from blender.finished_before(tile.row)
-                blender.add(tile.row, tile.col, prob_KHW, tile.valid_HW)
-            yield from blender.finish()
-
-    def _inferred(self, start: int, stop: int, reader: Executor) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
-        """The panel's tiles that hold valid pixels, row by row, with their probabilities."""
-        cols = self.grid.cols.touching(start, stop)
-        positions = ((row, col) for row in range(self.grid.rows.count) for col in cols)
-        batch: list[Tile] = []
-        for tile in read_ahead(self.orthomosaic, self.grid, positions, reader, depth=2 * self.batch_size):
-            if tile.empty:
-                self.tiles_skipped += 1
-                self._report()
-                continue
-            batch.append(tile)
-            if len(batch) == self.batch_size:
-                yield from self._infer(batch)
-                batch = []
-        if batch:
-            yield from self._infer(batch)
-
-    def _infer(self, batch: list[Tile]) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
-        # A short batch is filled up: a new input shape costs some runtimes a second of searching for algorithms.
-        surplus = [batch[-1]] * (self.batch_size - len(batch))
-        prob_BKHW = self.engine.predict(np.stack([tile.image_CHW for tile in batch + surplus]))
-        self._check(prob_BKHW)
-        for tile, prob_KHW in zip(batch, prob_BKHW, strict=False):
-            yield tile, prob_KHW
-            self.tiles_run += 1
-            self._report()
-
-    def _check(self, prob_BKHW: NDArray[np.float32]) -> None:
-        expected = (self.batch_size, len(self.engine.class_map), self.engine.tile, self.engine.tile)
-        if prob_BKHW.shape != expected:
-            raise EngineError(
-                f"{self.engine.name} gave probabilities of shape {prob_BKHW.shape} where {expected} is due; "
-                "export the model again with its own class mapping and tile."
-            )
-        if not np.isfinite(prob_BKHW).all():
-            raise EngineError(
-                f"{self.engine.name} gave probabilities that are not finite on {self.orthomosaic.path}; "
-                "try float32 instead of float16, or another checkpoint."
-            )
-
-    def _report(self) -> None:
-        if self._progress is not None:
-            self._progress(self.tiles_run + self.tiles_skipped, self._total)
+    Raises:
+        RasterError: The orthomosaic cannot be used.
+    """
+    with gdal_settings(), Orthomosaic(source, settings.source) as orthomosaic:
+        plan = _plan(orthomosaic, engine, settings, 1, max_memory_mb)
+        lines = list(_announce(orthomosaic, engine, settings))
+    tiles = sum(plan.tile_count(Section(panel, 0, plan.stripes)) for panel in range(len(plan.panels)))
+    grid = plan.grid.rows
+    lines += [f"{path}: {what}, {plan.width} x {plan.height} pixels" for what, path in outputs.by_layer.items()]
+    lines.append(
+        f"{tiles} tiles of {grid.tile} pixels that share {grid.overlap}, in {len(plan.panels)} panels of "
+        f"{plan.stripes} stripes; empty ones will be skipped"
+    )
+    return "\n".join(lines)
 
 
-def _check_request(source: Path, out: Path, engine: Engine, overlap: int, overwrite: bool) -> None:
+def _plan(
+    orthomosaic: Orthomosaic, engine: Engine, settings: MapSettings, batch_size: int, max_memory_mb: int | None
+) -> MapPlan:
+    overlap = default_overlap(engine.tile) if settings.overlap is None else settings.overlap
     if not 0 <= overlap < engine.tile:
         raise RasterError(
             f"an overlap of {overlap} pixels does not work with the {engine.tile}-pixel tiles of {engine.name}; "
-            f"choose 0 to {engine.tile - 1} to map {source}."
+            f"choose 0 to {engine.tile - 1} to map {orthomosaic.path}."
         )
-    if out.is_dir():
-        raise RasterError(f"{out} is a folder; name the map's file in it.")
-    if not out.parent.is_dir():
-        raise RasterError(f"{out} cannot be written: the folder {out.parent} does not exist; create it first.")
-    if not out.exists():
+    return make_plan(
+        orthomosaic.height,
+        orthomosaic.width,
+        tile=engine.tile,
+        overlap=overlap,
+        window=settings.window,
+        model_step=model_step(orthomosaic, _wanted_gsd(settings, engine)),
+        map_step=map_step(orthomosaic, settings.out_gsd),
+        panel_width=_panel_width(engine, batch_size, max_memory_mb),
+    )
+
+
+def _wanted_gsd(settings: MapSettings, engine: Engine) -> float | None:
+    if settings.gsd == "off":
+        return None
+    return engine.gsd_m if settings.gsd == "auto" else settings.gsd
+
+
+def _announce(orthomosaic: Orthomosaic, engine: Engine, settings: MapSettings) -> Iterator[str]:
+    """What a user wants to know of the ground sampling distance before hours are spent."""
+    wanted = _wanted_gsd(settings, engine)
+    if orthomosaic.gsd_m is None or wanted is None:
         return
-    if source.exists() and os.path.samefile(source, out):
-        raise RasterError(f"{out} is the orthomosaic itself; give the map another name.")
-    if not overwrite:
-        raise RasterError(f"{out} exists; name another file or replace it with --overwrite.")
+    step = model_step(orthomosaic, wanted)
+    if step == (1.0, 1.0):
+        yield f"{orthomosaic.path.name}: {orthomosaic.gsd_m:.3g} m a pixel, as the model knows it"
+        return
+    coarse = min(step) < 1 / COARSE
+    yield (
+        f"{orthomosaic.path.name}: {orthomosaic.gsd_m:.3g} m a pixel; the model sees it at {wanted:.3g} m"
+        + ("; finer things than its pixels will be missed" if coarse else "")
+    )
 
 
-def _scratch_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
-    """A hidden folder beside the map (renaming works within one disk only), removed whatever happens."""
-    try:
-        return tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent, ignore_cleanup_errors=True)
-    except OSError as error:
+def _panel_width(engine: Engine, batch_size: int, max_memory_mb: int | None) -> int:
+    """Columns of the model's grid whose probabilities fit into the memory that is allowed."""
+    classes, tile = len(engine.class_map), engine.tile
+    column = tile * (4 * classes + 1)  # what the blender holds
+    column += tile * (4 + 4 + 1) + 16 * classes  # a stripe on its way to the file
+    waiting = (5 * batch_size + 2) * tile**2 * 4 + 2 * batch_size * classes * tile**2 * 4
+    fixed = GDAL_CACHE_BYTES + waiting
+    if max_memory_mb is None:
+        return max(2 * tile, min((DEFAULT_MEMORY_MB * 10**6 - fixed) // column, PANEL_WIDTH))
+    least = math.ceil((fixed + 2 * tile * column) / 1e6)
+    if max_memory_mb < least:
         raise RasterError(
-            f"{out} cannot be written ({error.strerror}); choose a folder that you may write to."
-        ) from error
+            f"--max-memory {max_memory_mb} is too little for {engine.name} with {classes} classes, tiles of {tile} "
+            f"pixels and batches of {batch_size}; give it {least} MB or more."
+        )
+    return (max_memory_mb * 10**6 - fixed) // column
 
 
-def _write_stripes(run: _Run, path: Path, out: Path) -> NDArray[np.int64]:
-    """Writes all stripes into a scratch file and counts the pixels of each class [K]."""
-    source, classes = run.orthomosaic, run.engine.class_map
-    counts = np.zeros(256, np.int64)
+def _tags(orthomosaic: Orthomosaic, engine: Engine, settings: MapSettings, plan: MapPlan) -> dict[str, str]:
+    """What a map tells of its making, beside the CRS and all that a GeoTIFF holds anyway."""
     try:
-        # The reader ends before the caller closes the orthomosaic: no thread reads from a closed file.
-        with (
-            create_map(
-                path,
-                crs=source.crs,
-                transform=source.transform,
-                height=source.height,
-                width=source.width,
-                class_map=classes,
-                tags=map_tags(classes, model=run.engine.name, tile=run.engine.tile, overlap=run.grid.rows.overlap),
-            ) as dataset,
-            ThreadPoolExecutor(max_workers=1, thread_name_prefix="salakseg-read") as reader,
-        ):
-            for stripe in run.stripes(reader):
-                height, width = stripe.label_HW.shape
-                dataset.write(stripe.label_HW, 1, window=Window(stripe.col, stripe.row, width, height))
-                counts += np.bincount(stripe.label_HW.ravel(), minlength=256)
-    except RasterioError as error:  # reading errors are RasterErrors by now, so this one is about writing
+        software = f"salakseg {version('salakseg')}"
+    except PackageNotFoundError:  # a checkout that was never installed
+        software = "salakseg"
+    model, final = plan.to_model, plan.source_to_map
+    return {
+        "TIFFTAG_SOFTWARE": f"{software}, GDAL {rasterio.__gdal_version__}",
+        "orthomosaic": orthomosaic.path.name,
+        "bands": ",".join(map(str, orthomosaic.bands)),
+        "scale": "none" if orthomosaic.options.stretch is None else str(orthomosaic.options.stretch),
+        **engine.identity,
+        "classes": json.dumps(engine.class_map.to_records(), ensure_ascii=False),
+        "tile": str(plan.grid.rows.tile),
+        "overlap": str(plan.grid.rows.overlap),
+        "window": settings.window,
+        "model_pixel": f"{model.cols.step:.9g} x {model.rows.step:.9g} pixels of the orthomosaic",
+        "map_pixel": f"{final.cols.step:.9g} x {final.rows.step:.9g} pixels of the orthomosaic",
+    }
+
+
+def _file_state(path: Path) -> dict[str, str]:
+    state = path.stat()
+    return {"orthomosaic_bytes": str(state.st_size), "orthomosaic_changed": str(state.st_mtime_ns)}
+
+
+def _missing(plan: MapPlan, stripes: StripeFolder, tally: Tally) -> list[Section]:
+    """The runs of stripes that are not done yet; the others are counted."""
+    missing = []
+    for panel in range(len(plan.panels)):
+        for done, group in groupby(range(plan.stripes), key=partial(stripes.is_done, panel)):
+            run = list(group)
+            section = Section(panel, run[0], run[-1] + 1)
+            if done:
+                tally.found(section)
+            else:
+                missing.append(section)
+    return missing
+
+
+@contextmanager
+def _disk_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RasterioError) as error:  # reading errors are RasterErrors by now, so this one is about writing
         raise RasterError(f"{out} cannot be written ({error}); is the disk full?") from error
-    return counts[: len(classes)]
 
 
-def _check_whole(path: Path, counts: NDArray[np.int64], out: Path) -> None:
-    """Reads the map back. On a full disk GDAL closes a GeoTIFF without a word, and what is missing reads as nodata."""
-    if not np.array_equal(count_classes(path, len(counts)), counts):
-        raise RasterError(f"{out} could not be written completely; is the disk full?")
+def _finish(
+    outputs: Outputs, stripes: StripeFolder, plan: MapPlan, place: Georeference, engine: Engine, tags: dict[str, str]
+) -> tuple[ClassArea, ...]:
+    """Puts the stripes together, reads the map back, and gives all files their names."""
+    whole = {layer: stripes.path / f"{layer}.tif" for layer in outputs.by_layer}
+    classes = engine.class_map
+    for layer, path in whole.items():
+        assemble(stripes, layer, path, plan, place, classes, tags, outputs.by_layer[layer])
+    areas = _read_back(whole[CLASSES], stripes, plan, classes, outputs.classes)
+    hectares = [area.hectares for area in areas if area.hectares is not None]
+    write_class_table(whole[CLASSES], classes, [area.pixels for area in areas], hectares or None)
+    for layer, path in outputs.by_layer.items():
+        move_whole(whole[layer], path)
+        if sidecar_path(whole[layer]).exists():
+            move_whole(sidecar_path(whole[layer]), sidecar_path(path))
+        else:
+            sidecar_path(path).unlink(missing_ok=True)  # of the file that was there before
+    write_qml(outputs.classes, classes)
+    return areas
 
 
-def _put_in_place(whole: Path, out: Path) -> None:
+def _read_back(
+    whole: Path, stripes: StripeFolder, plan: MapPlan, class_map: ClassMap, name: Path
+) -> tuple[ClassArea, ...]:
+    """The areas of a map, which holds what the stripes held.
+
+    On a full disk GDAL closes a GeoTIFF without a word, and what is missing reads as nodata.
+    """
+    expected = np.sum([stripes.record(*at).counts for at in plan.all_stripes()], axis=0)[: len(class_map)]
     try:
-        whole.replace(out)
-        sidecar(whole).replace(sidecar(out))
-    except OSError as error:
-        raise RasterError(
-            f"{out} cannot be replaced ({error.strerror}); close it in other programs and try again."
-        ) from error
+        areas = areas_of(whole, class_map)
+    except RasterError:
+        areas = ()
+    if [area.pixels for area in areas] != expected.tolist():
+        raise RasterError(f"{name} could not be written completely; is the disk full?")
+    return areas
 
 
-def _warnings(orthomosaic: Orthomosaic, engine: Engine, counts: NDArray[np.int64]) -> tuple[str, ...]:
-    found = []
-    if not counts.any():
-        found.append(f"{orthomosaic.path} has no valid pixel: the map is empty.")
-    if engine.gsd_m is not None and orthomosaic.gsd_m is not None:
-        ratio = orthomosaic.gsd_m / engine.gsd_m
-        if abs(ratio - 1.0) > GSD_TOLERANCE:
-            found.append(
-                f"{orthomosaic.path} has {orthomosaic.gsd_m:.3g} m a pixel, but {engine.name} was trained at "
-                f"{engine.gsd_m:.3g} m: things appear {max(ratio, 1 / ratio):.1f} times too "
-                f"{'small' if ratio > 1 else 'large'}; resample the orthomosaic for a better map."
-            )
-    return tuple(found)
+def _bad_blocks(stripes: StripeFolder, plan: MapPlan) -> tuple[Block, ...]:
+    return tuple(sorted({block for at in plan.all_stripes() for block in stripes.record(*at).bad_blocks}))
+
+
+def _warnings(orthomosaic: Orthomosaic, areas: tuple[ClassArea, ...], bad_blocks: tuple[Block, ...]) -> Iterator[str]:
+    if bad_blocks:
+        count = len(bad_blocks)
+        first = ", ".join(f"row {row} column {col}" for row, col, _, _ in bad_blocks[:5])
+        yield (
+            f"{count} block{'s' * (count > 1)} of {orthomosaic.path} could not be read and "
+            f"{'is' if count == 1 else 'are'} 255 in the map: from {first}{f' and {count - 5} more' * (count > 5)}."
+        )
+    if not any(area.pixels for area in areas):
+        yield f"{orthomosaic.path} has no valid pixel: the map is empty."
 
 
 def _peak_memory_mb() -> float | None:
     if sys.platform == "win32":
         return None
+    status = Path("/proc/self/status")  # of this program alone; getrusage counts the one that started it, too
+    if status.exists():
+        peak_kb = next((line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")), None)
+        if peak_kb is not None:
+            return int(peak_kb) * 1024 / 1e6
     import resource  # POSIX only
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

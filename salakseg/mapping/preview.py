@@ -10,11 +10,13 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
 
 from salakseg.classes import ClassMap, Color
 from salakseg.errors import RasterError
-from salakseg.mapping.landcover import count_classes
-from salakseg.mapping.raster import Orthomosaic, reduced_shape
+from salakseg.mapping.areas import areas_of
+from salakseg.mapping.opening import SourceOptions
+from salakseg.mapping.raster import Orthomosaic, gdal_settings, reduced_shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,54 +29,78 @@ LEGEND_LETTER = 8
 """Sizes on the page, pixels."""
 
 
-def write_preview(orthomosaic: Path, land_cover: Path, out: Path, class_map: ClassMap, max_side: int = 900) -> None:
+def write_preview(
+    orthomosaic: Path,
+    land_cover: Path,
+    out: Path,
+    class_map: ClassMap,
+    options: SourceOptions | None = None,
+    max_side: int = 900,
+) -> None:
     """Draws orthomosaic and map side by side, with a legend of the classes present and a scale bar.
 
     Args:
         orthomosaic: The orthomosaic that was mapped.
-        land_cover: Its map, of the same size.
+        land_cover: Its map, at any resolution.
         out: The PNG to write.
         class_map: Names and colours.
+        options: How the orthomosaic is read.
         max_side: Longer side of each picture, pixels.
 
     Raises:
         RasterError: A file cannot be read or written, or the map is not one of this orthomosaic.
     """
-    # Within an Env, GDAL's warnings go to the log instead of straight to the terminal.
-    with rasterio.Env(), Orthomosaic(orthomosaic, allow_no_crs=True) as source:
-        image_CHW, valid_HW = source.read_small(max_side)
+    with gdal_settings(), Orthomosaic(orthomosaic, options or SourceOptions(allow_no_crs=True)) as source:
+        source.settle_stretch()
+        shape = reduced_shape(source.height, source.width, max_side)
+        label_HW, map_pixels = _read_labels(land_cover, source, shape)
+        image_CHW, valid_HW = source.read_small(*shape)
         size, gsd_m, pixel_m = (source.height, source.width), source.gsd_m, source.pixel_m
-    label_HW = _read_labels(land_cover, orthomosaic, size, max_side)
+        areas = areas_of(land_cover, class_map)
     image_HWC = np.where(valid_HW[..., None], np.moveaxis(image_CHW, 0, -1), 255).astype(np.uint8)
-    shares = count_classes(land_cover, len(class_map)) / max(1, size[0] * size[1])
-    valid_share = float(shares.sum())
     legend = [
-        (f"{land_class.name}  {_percent(shares[land_class.id] / valid_share)}", land_class.color)
-        for land_class in class_map.classes
-        if shares[land_class.id] > 0
+        (f"{area.class_name}  {_percent(area.share)}", land_class.color)
+        for area, land_class in zip(areas, class_map.classes, strict=True)
+        if area.pixels
     ]
     gsd = "" if gsd_m is None else f", {gsd_m:.3g} m a pixel"
-    title = f"{orthomosaic.name}\n{size[1]:,} x {size[0]:,} pixels{gsd}, {_percent(valid_share)} mapped"
+    mapped = _percent(sum(area.pixels for area in areas) / map_pixels)
+    title = f"{orthomosaic.name}\n{size[1]:,} x {size[0]:,} pixels{gsd}, {mapped} mapped"
     metres_a_column = None if pixel_m is None else pixel_m[0] * size[1] / label_HW.shape[1]
     _draw(out, title, image_HWC, _paint(label_HW, class_map), legend, metres_a_column)
 
 
-def _read_labels(path: Path, orthomosaic: Path, size: tuple[int, int], max_side: int) -> NDArray[np.uint8]:
-    """The map [H, W], reduced without mixing class ids."""
+def _read_labels(path: Path, source: Orthomosaic, shape: tuple[int, int]) -> tuple[NDArray[np.uint8], int]:
+    """The map [H, W], brought to another size without mixing class ids, and the pixels that it really has."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path) as dataset:
-                if dataset.shape != size:
+                if not _same_ground(dataset, source):
                     raise RasterError(
-                        f"{path} has {dataset.width} x {dataset.height} pixels, {orthomosaic} {size[1]} x {size[0]}; "
-                        "name the map that was made from this orthomosaic."
+                        f"{path} does not cover the ground of {source.path}; name the map that was made from it."
                     )
-                shape = reduced_shape(*size, max_side)
-                label_HW: NDArray[np.uint8] = dataset.read(1, out_shape=shape, resampling=Resampling.nearest)
+                pixels = dataset.width * dataset.height
+                # Its last pixels may stick out beyond the orthomosaic.
+                right, bottom = ~dataset.transform * source.transform * (source.width, source.height)
+                covered = Window(0, 0, min(right, dataset.width), min(bottom, dataset.height))
+                label_HW: NDArray[np.uint8] = dataset.read(
+                    1, window=covered, out_shape=shape, resampling=Resampling.nearest
+                )
     except RasterioError as error:
         raise RasterError(f"{path} cannot be read as a land-cover map; make it again.") from error
-    return label_HW
+    return label_HW, pixels
+
+
+def _same_ground(dataset: Any, source: Orthomosaic) -> bool:  # noqa: ANN401
+    """Whether a map, whose pixels may be of another size, has the orthomosaic's corners to a pixel."""
+    to_source = ~source.transform * dataset.transform
+    left, top = to_source * (0, 0)
+    right, bottom = to_source * (dataset.width, dataset.height)
+    across, down = max(1.0, to_source.a), max(1.0, to_source.e)
+    return bool(
+        max(abs(left), abs(top)) < 0.5 and abs(right - source.width) <= across and abs(bottom - source.height) <= down
+    )
 
 
 def _paint(label_HW: NDArray[np.uint8], class_map: ClassMap) -> NDArray[np.uint8]:

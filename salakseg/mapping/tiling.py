@@ -5,11 +5,18 @@ the last row and column may stick out beyond the raster. Where tiles overlap, th
 weights that sum to one at every pixel, so that no seam shows and no division is left for afterwards.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+WindowName = Literal["hann", "triangle", "flat"]
+"""How a tile counts from its middle to its edge: as a raised cosine, as a straight slope, or the same everywhere."""
+
+WINDOWS: tuple[WindowName, ...] = get_args(WindowName)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +27,7 @@ class TileAxis:
         size: Length of the raster along this axis, pixels.
         tile: Side of a tile, pixels.
         overlap: Pixels that neighbouring tiles share, 0 to tile - 1.
+        window: The weights before they are normalised.
 
     Raises:
         ValueError: A size or tile below one pixel, or an overlap outside 0 to tile - 1.
@@ -28,6 +36,7 @@ class TileAxis:
     size: int
     tile: int
     overlap: int
+    window: WindowName = "hann"
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.tile < 1:
@@ -61,37 +70,29 @@ class TileAxis:
         return range(first, min(self.count, (stop - 1) // self.stride + 1))
 
     def weights(self, index: int) -> NDArray[np.float64]:
-        """Blend weights of a tile, [tile], above 0 and at most 1.
+        """Blend weights of a tile, [tile], above 0 and at most 1; not to be changed.
 
-        A Hann window (a raised cosine, sampled between its zeros) divided by the sum of the windows of all tiles that
-        lie over the pixel: over the whole axis the weights sum to one at each pixel, where a single tile reaches too.
+        The window, sampled between its zeros, divided by the sum of the windows of all tiles that lie over the pixel:
+        over the whole axis the weights sum to one at each pixel, where a single tile reaches too.
         """
-        window = _hann(self.tile)
-        total = np.zeros(self.tile)
-        reach = (self.tile - 1) // self.stride
-        for other in range(max(0, index - reach), min(self.count, index + reach + 1)):
-            shift = (other - index) * self.stride
-            here = slice(max(0, shift), min(self.tile, self.tile + shift))
-            there = slice(max(0, -shift), min(self.tile, self.tile - shift))
-            total[here] += window[there]
-        return window / total
+        return _axis_weights(self, index)
 
 
 @dataclass(frozen=True, slots=True)
 class TileGrid:
-    """The tiles of a raster in two dimensions: a row axis and a column axis with the same tile and overlap."""
+    """The tiles of a raster in two dimensions: a row axis and a column axis with the same tile, overlap and window."""
 
     rows: TileAxis
     cols: TileAxis
 
     @classmethod
-    def over(cls, height: int, width: int, tile: int, overlap: int) -> "TileGrid":
+    def over(cls, height: int, width: int, tile: int, overlap: int, window: WindowName = "hann") -> "TileGrid":
         """The grid over a raster of `height` x `width` pixels.
 
         Raises:
             ValueError: As `TileAxis`.
         """
-        return cls(TileAxis(height, tile, overlap), TileAxis(width, tile, overlap))
+        return cls(TileAxis(height, tile, overlap, window), TileAxis(width, tile, overlap, window))
 
     def __len__(self) -> int:
         return self.rows.count * self.cols.count
@@ -103,15 +104,35 @@ class TileGrid:
         """
         return np.outer(self.rows.weights(row), self.cols.weights(col)).astype(np.float32)
 
-    def panels(self, max_width: int) -> Iterator[tuple[int, int]]:
-        """Splits the raster's columns into panels of at most `max_width` pixels.
 
-        Yields:
-            First column and the column after the last, left to right.
-        """
-        for start in range(0, self.cols.size, max_width):
-            yield start, min(start + max_width, self.cols.size)
+@lru_cache(maxsize=512)  # a tile's column comes again in every row of tiles
+def _axis_weights(axis: TileAxis, index: int) -> NDArray[np.float64]:
+    window = _SHAPES[axis.window](axis.tile)
+    total = np.zeros(axis.tile)
+    reach = (axis.tile - 1) // axis.stride
+    for other in range(max(0, index - reach), min(axis.count, index + reach + 1)):
+        shift = (other - index) * axis.stride
+        here = slice(max(0, shift), min(axis.tile, axis.tile + shift))
+        there = slice(max(0, -shift), min(axis.tile, axis.tile - shift))
+        total[here] += window[there]
+    weights: NDArray[np.float64] = window / total
+    weights.flags.writeable = False
+    return weights
 
 
 def _hann(length: int) -> NDArray[np.float64]:
-    return np.sin(np.pi * (np.arange(length) + 0.5) / length) ** 2
+    window: NDArray[np.float64] = np.sin(np.pi * (np.arange(length) + 0.5) / length) ** 2
+    return window
+
+
+def _triangle(length: int) -> NDArray[np.float64]:
+    at = np.arange(length, dtype=np.float64) + 0.5
+    window: NDArray[np.float64] = np.minimum(at, length - at)
+    return window
+
+
+_SHAPES: dict[WindowName, Callable[[int], NDArray[np.float64]]] = {
+    "hann": _hann,
+    "triangle": _triangle,
+    "flat": np.ones,
+}

@@ -24,6 +24,12 @@ SCHEMA_VERSION = 1
 
 Weights = Literal["ema", "student"]
 
+LEAST_TILE = 128
+"""Smaller tiles are mostly overlap."""
+
+TILE_MULTIPLE = 32
+"""What the deepest encoders need of the side of an input."""
+
 _RENAME_ATTEMPTS = 6
 
 
@@ -68,6 +74,11 @@ class Checkpoint:
     training: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
+
+    @property
+    def default_tile(self) -> int:
+        """Side of the tiles for inference, pixels: that of the training crops, on which a network is at its best."""
+        return max(LEAST_TILE, -(-self.patch_size // TILE_MULTIPLE) * TILE_MULTIPLE)
 
     @property
     def class_map(self) -> ClassMap:

@@ -1,6 +1,7 @@
 """What the mapping needs of a model: tiles in, class probabilities out.
 
 Two engines fulfil it: `OnnxEngine` (ONNX Runtime, no torch in the process) and `TorchEngine` (a checkpoint on a GPU).
+Two more combine engines: `TurnedEngine` and `MeanEngine`. `opening.py` chooses.
 """
 
 from typing import Protocol
@@ -9,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salakseg.classes import ClassMap
+
+GSD_TOLERANCE = 0.1
+"""Ground sampling distances that differ by no more than this share count as the same."""
 
 
 class Engine(Protocol):
@@ -29,6 +33,10 @@ class Engine(Protocol):
     @property
     def name(self) -> str:
         """The model file, for messages and for the map's tags."""
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What decides the answers, as text by name: the files' digests, which weights and heads, and so on."""
 
     @property
     def runs_on(self) -> str:

@@ -1,8 +1,10 @@
 """Inference with ONNX Runtime. torch is never imported here, so that a map needs no training stack in memory."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +23,35 @@ class OnnxEngine:
 
     Args:
         path: ONNX file with salakseg's metadata.
-        cuda: Whether to use a CUDA device where ONNX Runtime has one.
+        device: "cpu"; "cuda" or "tensorrt", which fall to the next slower one where ONNX Runtime cannot use them.
         threads: Threads inside an operator; 0 lets ONNX Runtime take every core.
+        name: What the model is called in messages; None for the file's name.
 
     Raises:
         EngineError: The file is missing, no ONNX model, or without the metadata that say how to use it.
     """
 
-    def __init__(self, path: Path, cuda: bool = False, threads: int = 0) -> None:
+    def __init__(self, path: Path, device: str = "cpu", threads: int = 0, name: str | None = None) -> None:
         if not path.is_file():
             raise EngineError(f"{path} does not exist; make it with `salakseg export ckpt.pt --out {path.name}`.")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         wanted: list[Any] = ["CPUExecutionProvider"]
-        if cuda:
+        if device in ("cuda", "tensorrt"):
             ort.preload_dlls(directory="")  # finds the CUDA libraries among the installed packages, without torch
             wanted.insert(0, ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}))
+        if device == "tensorrt":
+            cache = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(path.parent)}
+            wanted.insert(0, ("TensorrtExecutionProvider", {"trt_fp16_enable": True, **cache}))
         try:
             self._session = ort.InferenceSession(str(path), options, providers=wanted)
         # ONNX Runtime's exceptions share no base but Exception
         except Exception as error:
             reason = str(error).splitlines()[0][:200]
             raise EngineError(f"{path} is no model that ONNX Runtime can load ({reason}); export it anew.") from error
-        self._name = path.name
+        self._name = name or path.name
+        self._path = path
         self._read_metadata(path, self._session.get_modelmeta().custom_metadata_map)
         self._input = self._session.get_inputs()[0].name
 
@@ -90,6 +97,12 @@ class OnnxEngine:
         """The model file."""
         return self._name
 
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """The model and the digest of its file."""
+        with self._path.open("rb") as file:
+            return {"model": self._name, "model_sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
     @property
     def runs_on(self) -> str:
         """ONNX Runtime and the provider really in use, which can be the CPU although CUDA was asked for."""
@@ -97,10 +110,8 @@ class OnnxEngine:
 
     def predict(self, image_BCHW: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities of uint8 RGB tiles [B, 3, tile, tile] as float32 [B, K, tile, tile]."""
-        scaled = image_BCHW.astype(np.float32)
-        scaled /= 255.0
-        scaled -= self._mean
-        scaled /= self._std
+        scaled = np.multiply(image_BCHW, 1 / (255 * self._std), dtype=np.float32)
+        scaled -= self._mean / self._std
         prob: NDArray[np.float32] = self._session.run(None, {self._input: scaled})[0]
         return prob
 

@@ -1,5 +1,7 @@
 """Inference with torch, for a checkpoint on a GPU."""
 
+import hashlib
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from salakseg.classes import ClassMap
+from salakseg.errors import EngineError
 from salakseg.network.checkpoint import Weights, load_checkpoint
-from salakseg.network.model import normalise
+from salakseg.network.model import Logits, check_heads, combine_heads, normalise
 
 
 class TorchEngine:
@@ -17,25 +20,34 @@ class TorchEngine:
     Args:
         path: Checkpoint of `salakseg train`.
         device: torch device; on CUDA the network runs in bfloat16 or float16 and returns float32.
-        tile: Side of the tile in pixels, a multiple of 16.
+        tile: Side of the tile in pixels, a multiple of 16; None for the one that suits the network.
         weights: "ema" or "student".
+        heads: See `combine_heads`.
 
     Raises:
         CheckpointError: The file is no checkpoint.
+        EngineError: The network has no such head, or the tile does not suit it.
     """
 
-    def __init__(self, path: Path, device: str = "cuda", tile: int = 512, weights: Weights = "ema") -> None:
+    def __init__(
+        self, path: Path, device: str = "cuda", tile: int | None = None, weights: Weights = "ema", heads: str = "mean"
+    ) -> None:
         checkpoint = load_checkpoint(path)
         self._class_map = checkpoint.class_map
         self._gsd_m = checkpoint.gsd_m
-        self._name = path.name
-        self._tile = tile
+        self._path = path
+        self._tile = tile or checkpoint.default_tile
+        self._weights, self._heads = weights, heads
         self._device = torch.device(device)
         self._model = checkpoint.build(weights).to(self._device).to(memory_format=torch.channels_last)
         self._mean, self._std = checkpoint.mean, checkpoint.std
         on_cuda = self._device.type == "cuda"
         native = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
         half = torch.bfloat16 if native else torch.float16
+        if self._tile % self._model.size_multiple:
+            raise EngineError(f"--tile {tile} does not suit {path}; take a multiple of {self._model.size_multiple}.")
+        check_heads(heads, len(self._model.heads))
+        self._pinned: torch.Tensor | None = None
         self._autocast = torch.autocast(self._device.type, dtype=half, enabled=on_cuda)
 
     @property
@@ -56,7 +68,14 @@ class TorchEngine:
     @property
     def name(self) -> str:
         """The checkpoint file."""
-        return self._name
+        return self._path.name
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """The checkpoint and its digest, which weights and which heads."""
+        with self._path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"model": self._path.name, "model_sha256": digest, "weights": self._weights, "heads": self._heads}
 
     @property
     def runs_on(self) -> str:
@@ -67,9 +86,20 @@ class TorchEngine:
     @torch.inference_mode()
     def predict(self, image_BCHW: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities of uint8 RGB tiles [B, 3, tile, tile] as float32 [B, K, tile, tile]."""
-        image = torch.from_numpy(image_BCHW).to(self._device, non_blocking=True)
+        image = self._upload(image_BCHW)
         image = normalise(image.to(memory_format=torch.channels_last).float() / 255, self._mean, self._std)
         with self._autocast:
-            logits = self._model(image).mean_BKHW
-        prob: NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
+            logits = self._model(image)
+        full = Logits(logits.heads_BNKHW.float(), logits.mean_BKHW.float())
+        prob: NDArray[np.float32] = combine_heads(full, self._heads).cpu().numpy()
         return prob
+
+    def _upload(self, image_BCHW: NDArray[np.uint8]) -> torch.Tensor:
+        """The tiles as uint8 on the device, by way of memory that the device reads itself."""
+        image = torch.from_numpy(image_BCHW)
+        if self._device.type != "cuda":
+            return image.to(self._device)
+        if self._pinned is None or self._pinned.shape != image.shape:
+            self._pinned = torch.empty_like(image).pin_memory()
+        self._pinned.copy_(image)
+        return self._pinned.to(self._device, non_blocking=True)  # the result is waited for before the next batch

@@ -1,0 +1,83 @@
+"""Files that a user names: refused early if they cannot be, and under their name only when they are whole."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from salakseg.errors import RasterError
+
+
+def check_output(path: Path, source: Path, overwrite: bool, what: str = "orthomosaic") -> None:
+    """Refuses a file that cannot be written, is the source itself, or exists and is not to be replaced.
+
+    Args:
+        path: The file to write.
+        source: The file that is read.
+        overwrite: Whether a file may be replaced.
+        what: What the source is called.
+
+    Raises:
+        RasterError: Any of these.
+    """
+    if path.is_dir():
+        raise RasterError(f"{path} is a folder; name the file in it.")
+    if not path.absolute().parent.is_dir():
+        raise RasterError(f"{path} cannot be written: the folder {path.parent} does not exist; create it first.")
+    if not path.exists():
+        return
+    if source.exists() and os.path.samefile(source, path):
+        raise RasterError(f"{path} is the {what} itself; give the new file another name.")
+    if not overwrite:
+        raise RasterError(f"{path} exists; name another file or replace it with --overwrite.")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a small text file in UTF-8 that appears under its name only when it is whole.
+
+    Args:
+        path: The file, which is replaced if it exists.
+        text: Its content; line ends are kept as they are.
+
+    Raises:
+        RasterError: The file cannot be written.
+    """
+    hidden = path.with_name(f".{path.name}.part")
+    try:
+        hidden.write_bytes(text.encode("utf-8"))
+        hidden.replace(path)
+    except OSError as error:
+        raise RasterError(
+            f"{path} cannot be written ({error.strerror}); choose a folder that you may write to, with space left."
+        ) from error
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+def move_whole(whole: Path, path: Path) -> None:
+    """Gives a finished file its name, in one step on any disk.
+
+    Args:
+        whole: The file; gone afterwards.
+        path: Where to, in a folder that exists; replaced if it exists.
+
+    Raises:
+        RasterError: The file cannot be replaced.
+    """
+    hidden = path.with_name(f".{path.name}.part")
+    try:
+        try:
+            whole.replace(path)
+        except OSError as error:
+            if error.errno != errno.EXDEV:  # renaming works within one disk only
+                raise
+            shutil.copyfile(whole, hidden)
+            hidden.replace(path)
+            whole.unlink()
+    except OSError as error:
+        raise RasterError(
+            f"{path} cannot be replaced ({error.strerror}); close it in other programs, see that the disk has space, "
+            "and try again."
+        ) from error
+    finally:
+        hidden.unlink(missing_ok=True)
