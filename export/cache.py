@@ -5,11 +5,11 @@ torch is imported only when there is something to convert.
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Literal
 
-from salakseg.export.metadata import SOURCE_KEY, sha256_of
+from salakseg.export.metadata import SOURCE_KEY
+from salakseg.network.digest import sha256_of
 
 
 def cached_onnx(
@@ -24,19 +24,24 @@ def cached_onnx(
         heads: See `combine_heads`.
 
     Returns:
-        The file, such as ``<checkpoint>.cache.onnx`` or ``<checkpoint>.512.cache.onnx``, beside the checkpoint (or in
-        the folder for temporary files, where the checkpoint's cannot be written), and whether it was made just now.
+        The file, such as ``best.pt.cache.onnx`` or ``best.pt.512.cache.onnx``, beside the checkpoint (or in the user's
+        cache folder, under a name of its own, where the checkpoint's folder cannot be written), and whether it was made
+        just now.
 
     Raises:
         CheckpointError: The checkpoint cannot be used.
         EngineError: The network has no such head.
         ExportError: The file cannot be written, or file and network disagree.
     """
-    folder = checkpoint.parent if os.access(checkpoint.parent, os.W_OK) else Path(tempfile.gettempdir())
+    source = sha256_of(checkpoint)
     usual = ((tile, None), (weights, "ema"), (heads, "mean"))
     variant = "".join(f".{part}" for part, default in usual if part != default)
-    path = folder / f"{checkpoint.stem}{variant}.cache.onnx"
-    if path.is_file() and _source_of(path) == sha256_of(checkpoint):
+    path = checkpoint.with_name(f"{checkpoint.name}{variant}.cache.onnx")
+    if not os.access(checkpoint.parent, os.W_OK):
+        folder = Path.home() / ".cache" / "salakseg"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{source[:16]}{variant}.cache.onnx"
+    if path.is_file() and _source_of(path) == source:
         return path, False
     from salakseg.export.onnx import export_onnx
 

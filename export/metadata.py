@@ -3,12 +3,8 @@
 Every value in an ONNX file's metadata is text; all of ours is JSON.
 """
 
-import hashlib
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from salakseg.errors import ExportError
 
 if TYPE_CHECKING:  # its module imports torch, which a file that is already converted does not need
     from salakseg.network.checkpoint import Checkpoint
@@ -57,16 +53,3 @@ def model_metadata(checkpoint: "Checkpoint", tile: int, weights: str, heads: str
     if checkpoint.gsd_m is not None:
         values["resolution"] = round(100 * checkpoint.gsd_m, 6)
     return {key: json.dumps(value) for key, value in values.items()}
-
-
-def sha256_of(path: Path) -> str:
-    """Digest of a file's content, as hexadecimal text.
-
-    Raises:
-        ExportError: The file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ExportError(f"{path} cannot be read ({error.strerror}).") from error

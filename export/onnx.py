@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from salakseg.data.masks import read_image
 from salakseg.data.patches import index_patches
 from salakseg.errors import DataError, ExportError
-from salakseg.export.metadata import model_metadata, sha256_of
+from salakseg.export.metadata import model_metadata
 from salakseg.export.parity import Parity, compare
 from salakseg.network.checkpoint import Checkpoint, Weights, load_checkpoint
+from salakseg.network.digest import sha256_of
 from salakseg.network.model import Segmenter, check_heads, combine_heads
 
 OPSET = 18

@@ -14,6 +14,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from rasterio.enums import ColorInterp
 from scipy import ndimage
 from typer.testing import CliRunner
 
@@ -84,8 +85,9 @@ def write_scene(path: Path, height: int, width: int) -> Path:
     transform = Affine(0.05, 0, 431000, 0, -0.05, 9154000)
     with rasterio.open(
         path, "w", driver="GTiff", count=4, height=height, width=width, dtype="uint8", crs="EPSG:32749",
-        transform=transform, tiled=True, blockxsize=128, blockysize=128, compress="deflate", photometric="RGB",
+        transform=transform, tiled=True, blockxsize=128, blockysize=128, compress="deflate",
     ) as dataset:  # fmt: skip
+        dataset.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
         dataset.write(bands)
     return path
 

@@ -1,5 +1,6 @@
 """Values that an option takes, checked by the command line itself."""
 
+import math
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
@@ -64,7 +65,11 @@ def parse_bands(text: str | None) -> tuple[int, int, int] | None:
     """Reads --bands."""
     if text is None:
         return None
-    red, green, blue = (int(value) for value in _numbers(text, 3, "--bands", "three numbers from 1 on, such as 3,2,1"))
+    wanted = "three numbers from 1 on, such as 3,2,1"
+    values = _numbers(text, 3, "--bands", wanted)
+    if not all(value >= 1 and value == int(value) for value in values):
+        raise typer.BadParameter(f"--bands {text}: {wanted}.")
+    red, green, blue = map(int, values)
     return red, green, blue
 
 
@@ -88,6 +93,6 @@ def _numbers(text: str, count: int, option: str, wanted: str) -> list[float]:
         values = [float(part) for part in text.split(",")]
     except ValueError:
         values = []
-    if len(values) != count:
+    if len(values) != count or not all(map(math.isfinite, values)):
         raise typer.BadParameter(f"{option} {text}: {wanted}.")
     return values

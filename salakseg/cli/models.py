@@ -52,13 +52,13 @@ def choose_models(
 
 
 def _check(path: Path, tile: int | None, weights: str, heads: str) -> None:
-    if path.suffix not in (".pt", ".pth", ".onnx"):
+    if path.suffix.lower() not in (".pt", ".pth", ".onnx"):
         raise EngineError(f"{path} is neither a checkpoint (.pt) nor an exported model (.onnx).")
     if not path.is_file():
         raise EngineError(f"{path} does not exist; name a checkpoint (.pt) or an exported model (.onnx) by --model.")
-    if path.suffix == ".onnx" and (weights != "ema" or heads != "mean"):
+    if path.suffix.lower() == ".onnx" and (weights != "ema" or heads != "mean"):
         raise EngineError(f"{path} has one set of weights and heads; --weights and --heads need the checkpoint (.pt).")
-    if path.suffix == ".onnx" and tile is not None:
+    if path.suffix.lower() == ".onnx" and tile is not None:
         from salakseg.network.onnx_engine import OnnxEngine
 
         own = OnnxEngine(path).tile
@@ -70,7 +70,7 @@ def _device(models: list[Path], device: Device) -> str:
     """The device that will be used: a GPU where there is one, or where the user insists."""
     if device in (Device.cpu, Device.tensorrt):
         return device.value
-    if all(path.suffix == ".onnx" for path in models):
+    if all(path.suffix.lower() == ".onnx" for path in models):
         from salakseg.network.onnx_engine import nvidia_driver_present
 
         if device is not Device.auto:
@@ -86,7 +86,7 @@ def _device(models: list[Path], device: Device) -> str:
 
 
 def _as_file(path: Path, device: str, tile: int | None, weights: Literal["ema", "student"], heads: str) -> ModelFile:
-    if path.suffix == ".onnx" or device in ("cuda", "mps"):
+    if path.suffix.lower() == ".onnx" or device in ("cuda", "mps"):
         return ModelFile(path, path.name)
     from salakseg.export.cache import cached_onnx
 

@@ -101,7 +101,9 @@ def predict(
     ] = None,
     out_gsd: Annotated[
         float | None,
-        typer.Option(help="Metres a pixel of the map. Default: the orthomosaic's own grid.", rich_help_panel=OUTPUT),
+        typer.Option(
+            min=1e-4, max=1000, help="Metres a pixel of the map. Default: the orthomosaic's.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     resume: Annotated[
         bool,
@@ -136,10 +138,12 @@ def predict(
     from salakseg.cli.models import choose_models
     from salakseg.cli.products import Products, Task, finish, plan_products, show
     from salakseg.mapping.opening import SourceOptions
-    from salakseg.mapping.predict import describe_plan, predict_map
+    from salakseg.mapping.predict import check_finished, describe_plan, predict_map
     from salakseg.mapping.settings import MapSettings
     from salakseg.network.opening import open_engine, slower_than_wanted
 
+    if scheduler is not None and workers is not None:
+        raise typer.BadParameter("--scheduler names a running cluster and --workers starts one; give one of them.")
     settings = MapSettings(
         overlap=overlap,
         window=window.value,
@@ -155,20 +159,21 @@ def predict(
     say(f"model: {engine.name}, runs on {engine.runs_on}")
     if (fallen := slower_than_wanted(spec, engine)) is not None:
         say(f"attention: {fallen}")
+    tiles_at_a_time = batch_size or (1 if spec.device == "cpu" else GPU_BATCH)
     if dry_run:
         for task in tasks:
-            say(describe_plan(task.source, task.outputs, engine, settings, max_memory_mb=max_memory))
+            say(describe_plan(task.source, task.outputs, engine, settings, tiles_at_a_time, max_memory))
         return
     failed = 0
 
-    def map_one(task: Task) -> None:
+    def map_one(task: Task) -> SourceOptions:
         with _kept(task.outputs.classes, resume), progress_bar("mapping", "Mpx") as bar:
             summary = predict_map(
                 task.source,
                 task.outputs,
                 engine,
                 settings,
-                batch_size=batch_size or (1 if spec.device == "cpu" else GPU_BATCH),
+                batch_size=tiles_at_a_time,
                 max_memory_mb=max_memory,
                 resume=resume,
                 overwrite=overwrite,
@@ -177,15 +182,18 @@ def predict(
                 say=say,
             )
         show(summary)
+        return summary.options
 
     with _runner(scheduler, workers, spec) as runner:
         for task in tasks:
             try:
+                options = settings.source
                 if task.mapped:
+                    check_finished(task.source, task.outputs.classes, engine, settings)
                     say(f"{task.outputs.classes} is there already")
                 else:
-                    map_one(task)
-                finish(task, engine.class_map, settings, min_area_m2=min_area, say=say)
+                    options = map_one(task)
+                finish(task, engine.class_map, options, min_area_m2=min_area, say=say)
             except SalaksegError as error:
                 if len(tasks) == 1:
                     raise
@@ -226,5 +234,5 @@ def _runner(scheduler: str | None, workers: int | None, spec: "EngineSpec") -> "
     from salakseg.mapping.cluster import OnCluster, connect
 
     with connect(scheduler, workers) as client:
-        say(f"cluster: {client.scheduler.address}, {len(client.scheduler_info(n_workers=-1)['workers'])} workers")
+        say(f"cluster: {client.scheduler.address}, {len(client.nthreads())} workers")
         yield OnCluster(client, spec)

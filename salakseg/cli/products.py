@@ -1,17 +1,22 @@
 """The files of a mapping: their names before the work begins, and what is made of a map when it is done."""
 
+import os
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
 from salakseg.classes import ClassMap
 from salakseg.cli.console import progress_bar, say, stdout
 from salakseg.errors import RasterError
 from salakseg.mapping.areas import areas_of, write_areas
-from salakseg.mapping.files import check_output
+from salakseg.mapping.files import check_output, check_source
+from salakseg.mapping.opening import SourceOptions
 from salakseg.mapping.predict import Outputs
-from salakseg.mapping.settings import MapSettings
 from salakseg.mapping.summary import MapSummary
 from salakseg.mapping.workplace import workplace_path
 
@@ -67,6 +72,10 @@ def plan_products(orthomosaics: list[Path], wanted: Products, *, overwrite: bool
         raise RasterError(f"{sources[0]}{' and others' * (len(sources) > 1)}: {what}.")
     tasks = [_task(source, wanted) for source in sources]
     _refuse_clashes(tasks)
+    for task in tasks:
+        for path in (*task.outputs.by_layer.values(), *_derived(task)):
+            for source in sources:  # that of another task is as dear
+                check_source(path, source)
     return [_checked(task, overwrite, resume) for task in tasks]
 
 
@@ -77,20 +86,21 @@ def _checked(task: Task, overwrite: bool, resume: bool) -> Task:
     for path in () if mapped else rasters:
         check_output(path, task.source, overwrite or unfinished)
     for path in _derived(task):
-        check_output(path, task.source, overwrite or resume)
+        check_output(path, task.source, overwrite or unfinished or mapped)
     return replace(task, mapped=mapped)
 
 
 def finish(
-    task: Task, class_map: ClassMap, settings: MapSettings, *, min_area_m2: float, say: Callable[[str], None]
+    task: Task, class_map: ClassMap, options: SourceOptions, *, min_area_m2: float, say: Callable[[str], None]
 ) -> None:
-    """Makes what is made of a finished map: areas, polygons, preview; where the map was there before, what is missing.
+    """Makes what is made of a finished map, areas, polygons and preview, where they are missing or older than it.
 
     Raises:
         RasterError: A file cannot be written; the map is there all the same.
     """
     land_cover = task.outputs.classes
-    due = {path for path in _derived(task) if not (task.mapped and path.exists())}
+    made = land_cover.stat().st_mtime_ns
+    due = {path for path in _derived(task) if not (path.exists() and path.stat().st_mtime_ns >= made)}
     if task.areas in due:
         write_areas(task.areas, {task.source.name: areas_of(land_cover, class_map)}, overwrite=True)
         say(f"areas: {task.areas}")
@@ -105,7 +115,7 @@ def finish(
     if task.preview in due:
         from salakseg.mapping.preview import write_preview
 
-        write_preview(task.source, land_cover, task.preview, class_map, replace(settings.source, allow_no_crs=True))
+        write_preview(task.source, land_cover, task.preview, class_map, replace(options, allow_no_crs=True))
         say(f"preview: {task.preview}")
 
 
@@ -139,13 +149,32 @@ def _sources(orthomosaics: list[Path]) -> list[Path]:
         if not path.exists():
             raise RasterError(f"{path} does not exist; check the orthomosaic's name.")
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in RASTERS and file.is_file())
+            inside = _in_folder(path)
             if not inside:
                 raise RasterError(f"{path} holds no orthomosaic ({', '.join(RASTERS)}); name the files themselves.")
             found += inside
         else:
             found.append(path)
     return found
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """The orthomosaics of a folder: no maps of ours, and no files that a VRT beside them joins."""
+    rasters = sorted(file for file in folder.iterdir() if file.suffix.lower() in RASTERS and file.is_file())
+    parts: set[Path] = set()
+    ours: set[Path] = set()
+    for raster in rasters:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                with rasterio.Env(), rasterio.open(raster) as dataset:
+                    if raster.suffix.lower() == ".vrt":
+                        parts |= {Path(file).resolve() for file in dataset.files} - {raster.resolve()}
+                    if dataset.tags().get("TIFFTAG_SOFTWARE", "").startswith("salakseg"):
+                        ours.add(raster)
+        except RasterioError:
+            continue  # the mapping says what is wrong with it
+    return [raster for raster in rasters if raster not in ours and raster.resolve() not in parts]
 
 
 def _task(source: Path, wanted: Products) -> Task:
@@ -175,7 +204,11 @@ def _derived(task: Task) -> list[Path]:
 
 
 def _refuse_clashes(tasks: list[Task]) -> None:
-    names = Counter(path.absolute() for task in tasks for path in (*task.outputs.by_layer.values(), *_derived(task)))
+    names = Counter(
+        Path(os.path.normcase(path.resolve()))
+        for task in tasks
+        for path in (*task.outputs.by_layer.values(), *_derived(task))
+    )
     twice = next((path for path, count in names.items() if count > 1), None)
     if twice is not None:
         raise RasterError(f"{twice} would be written twice; give the orthomosaics or the files different names.")

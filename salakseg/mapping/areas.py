@@ -16,19 +16,15 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.warp import transform as transform_points
 
 from salakseg.classes import IGNORE_INDEX, ClassMap
 from salakseg.errors import RasterError
 from salakseg.mapping.files import write_whole
-from salakseg.mapping.geodesy import metres_a_radian, projection_method
+from salakseg.mapping.geodesy import is_mercator, mercator_scale, metres_a_radian
 
 SQUARE_METRES_A_HECTARE = 10_000.0
 COLUMNS = ("map", "class_id", "class_name", "pixels", "hectares", "share")
 """The columns of the file that `write_areas` writes."""
-
-NORMAL_MERCATOR = ("Mercator", "Popular Visualisation")
-"""How PROJ's names of the Mercator projections along the equator begin: no transverse and no oblique ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +70,9 @@ def pixel_areas(crs: Any, transform: Any, height: int, width: int) -> NDArray[np
     if crs.is_geographic:  # the unit is an angle here
         east_H, north_H = metres_a_radian(np.clip(y_H * unit, -np.pi / 2, np.pi / 2))
         return east_H * north_H * (map_units * unit**2)
-    if projection_method(crs).startswith(NORMAL_MERCATOR):
-        return _mercator_areas(crs, x_H, y_H) * map_units
+    if is_mercator(crs):
+        east_H, north_H = mercator_scale(crs, x_H, y_H)
+        return map_units * east_H * north_H
     return np.full(height, map_units * unit**2)
 
 
@@ -143,30 +140,6 @@ def _row_centres(transform: Any, height: int, width: int) -> tuple[NDArray[np.fl
     x_H = transform.a * width / 2 + transform.b * row_H + transform.c
     y_H = transform.d * width / 2 + transform.e * row_H + transform.f
     return x_H, y_H
-
-
-def _mercator_areas(crs: Any, x_H: NDArray[np.float64], y_H: NDArray[np.float64]) -> NDArray[np.float64]:  # noqa: ANN401
-    """Square metres on the WGS 84 ellipsoid that a square of one map unit stands for, at each place, [H].
-
-    Longitude depends on x alone here and latitude on y alone, so two opposite corners of a small box around the place
-    tell both. The difference is taken of PROJ's own inverse, because the formulas differ: web Mercator's are those of
-    the sphere with latitudes of the ellipsoid, and others have a scale factor or a standard parallel.
-    """
-    half = 50.0  # map units: far above PROJ's rounding (1e-9 of the box), far below the change of scale (1e-10)
-    west_H, south_H = _to_longitude_latitude(crs, x_H - half, y_H - half)
-    east_H, north_H = _to_longitude_latitude(crs, x_H + half, y_H + half)
-    wide_H = np.mod(east_H - west_H, 2 * np.pi)  # the box may lie across the 180th meridian
-    metres_east_H, metres_north_H = metres_a_radian((south_H + north_H) / 2)
-    return metres_east_H * metres_north_H * wide_H * (north_H - south_H) / (2 * half) ** 2
-
-
-def _to_longitude_latitude(
-    crs: Any,  # noqa: ANN401
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    longitude, latitude = transform_points(crs, "EPSG:4326", x, y)
-    return np.radians(longitude), np.radians(latitude)
 
 
 def _count_in_rows(label_HW: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -68,7 +68,7 @@ def assemble(
     virtual = folder.path / f"{layer}.vrt"
     try:
         virtual.write_bytes(_virtual_raster(folder, layer, plan, place, class_map, tags))
-        options = {"NBITS": "16", "PREDICTOR": "FLOATING_POINT"} if folder.layers.is_float(layer) else {}
+        options = {"PREDICTOR": "FLOATING_POINT"} if folder.layers.is_float(layer) else {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the user allowed it
             rasterio.shutil.copy(

@@ -4,11 +4,14 @@ Workers need nothing but the orthomosaic and the model files under the same path
 the network and are written by this process alone. A worker that dies changes nothing: its sections go to another.
 """
 
+import logging
 import os
 import platform
+import re
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,6 +26,7 @@ from salakseg.mapping.raster import Orthomosaic, gdal_settings
 from salakseg.mapping.render import Job, render_section
 from salakseg.mapping.runner import Advance
 from salakseg.mapping.stripes import StripeFolder
+from salakseg.network.digest import sha256_of
 from salakseg.network.engine import Engine
 from salakseg.network.opening import EngineSpec, open_engine
 
@@ -58,13 +62,18 @@ def connect(scheduler: str | None, workers: int | None) -> Iterator[Any]:
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise ClusterError("a cluster needs Dask; install it with `pip install 'salakseg[cluster]'`.") from error
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # whatever goes wrong comes back as an error
     if scheduler is None:
         with (
-            LocalCluster(n_workers=workers or 1, threads_per_worker=1, dashboard_address=None) as cluster,
-            Client(cluster) as client,
+            LocalCluster(
+                n_workers=workers or 1, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+            ) as cluster,
+            Client(cluster, set_as_default=False) as client,
         ):
             yield client
         return
+    if not re.fullmatch(r"(tcp|tls|ws|wss|ucx)://[^/]+:\d+", scheduler):
+        raise ClusterError(f"{scheduler} is no address of a scheduler; it looks like tcp://192.168.1.10:8786.")
     try:
         client = Client(scheduler, timeout=_PATIENCE_S, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
@@ -108,7 +117,9 @@ class OnCluster:
 
     def __init__(self, client: Any, spec: EngineSpec) -> None:  # noqa: ANN401
         self._client = client
-        models = tuple(replace(model, path=model.path.absolute()) for model in spec.models)
+        models = tuple(
+            replace(model, path=model.path.absolute(), sha256=sha256_of(model.path)) for model in spec.models
+        )
         self._spec = replace(spec, models=models)
 
     def cut(self, sections: list[Section]) -> list[Section]:
@@ -124,32 +135,26 @@ class OnCluster:
 
     def run(self, job: Job, sections: list[Section], folder: StripeFolder, advance: Advance) -> None:
         """Makes all stripes of the sections; a few are on their way at any time, so that memory stays bounded here."""
-        from distributed import KilledWorker, as_completed
+        from distributed import as_completed
 
         job = replace(job, source=job.source.absolute())
         waiting = iter(sections)
         done = as_completed(loop=self._client.loop)
-        try:
-            for section in islice(waiting, WAITING_A_WORKER * self._workers()):
+        for section in islice(waiting, WAITING_A_WORKER * self._workers()):
+            done.add(self._submit(job, section))
+        for future in done:
+            rendered = _result(future, job)
+            rendered.write(folder.path)
+            advance(rendered.section, 1.0, rendered.tiles_run, rendered.tiles_skipped)
+            future.release()
+            for section in islice(waiting, 1):
                 done.add(self._submit(job, section))
-            for future in done:
-                rendered: Rendered = future.result()
-                rendered.write(folder.path)
-                advance(rendered.section, 1.0, rendered.tiles_run, rendered.tiles_skipped)
-                future.release()
-                for section in islice(waiting, 1):
-                    done.add(self._submit(job, section))
-        except KilledWorker as error:
-            raise ClusterError(
-                f"workers keep dying while they map {job.source} ({error}); have they enough memory? "
-                "What is finished is kept: go on with --resume."
-            ) from error
 
     def _submit(self, job: Job, section: Section) -> Any:  # noqa: ANN401
         return self._client.submit(render_remotely, job, section, self._spec, pure=False)
 
     def _workers(self) -> int:
-        return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        return max(1, len(self._client.nthreads()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +182,21 @@ class Rendered:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(folder / name)
+
+
+def _result(future: Any, job: Job) -> Rendered:  # noqa: ANN401
+    from distributed import KilledWorker
+
+    kept = "What is finished is kept: go on with --resume."
+    try:
+        rendered: Rendered = future.result()
+    except KilledWorker as error:
+        raise ClusterError(
+            f"workers keep dying while they map {job.source} ({error}); have they enough memory? {kept}"
+        ) from error
+    except (CancelledError, OSError, TimeoutError) as error:
+        raise ClusterError(f"the scheduler was lost while {job.source} was mapped ({error}). {kept}") from error
+    return rendered
 
 
 _ONE_AT_A_TIME = threading.Lock()

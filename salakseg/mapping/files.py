@@ -24,12 +24,19 @@ def check_output(path: Path, source: Path, overwrite: bool, what: str = "orthomo
         raise RasterError(f"{path} is a folder; name the file in it.")
     if not path.absolute().parent.is_dir():
         raise RasterError(f"{path} cannot be written: the folder {path.parent} does not exist; create it first.")
-    if not path.exists():
-        return
-    if source.exists() and os.path.samefile(source, path):
-        raise RasterError(f"{path} is the {what} itself; give the new file another name.")
-    if not overwrite:
+    check_source(path, source, what)
+    if path.exists() and not overwrite:
         raise RasterError(f"{path} exists; name another file or replace it with --overwrite.")
+
+
+def check_source(path: Path, source: Path, what: str = "orthomosaic") -> None:
+    """Refuses a file to write that is a file to read, by whatever name.
+
+    Raises:
+        RasterError: They are the same.
+    """
+    if path.exists() and source.exists() and os.path.samefile(source, path):
+        raise RasterError(f"{path} is the {what} itself; give the new file another name.")
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -44,7 +51,10 @@ def write_whole(path: Path, text: str) -> None:
     """
     hidden = path.with_name(f".{path.name}.part")
     try:
-        hidden.write_bytes(text.encode("utf-8"))
+        with hidden.open("wb") as file:
+            file.write(text.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut can leave the new name on an empty file
         hidden.replace(path)
     except OSError as error:
         raise RasterError(

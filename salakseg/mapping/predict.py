@@ -9,6 +9,7 @@ import json
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from affine import Affine
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from salakseg.classes import ClassMap
 from salakseg.errors import RasterError
@@ -35,7 +36,7 @@ from salakseg.mapping.runner import Here, Runner
 from salakseg.mapping.settings import MapSettings, default_overlap, map_step, model_step
 from salakseg.mapping.sidecar import sidecar_path, write_class_table
 from salakseg.mapping.stripes import Block, StripeFolder
-from salakseg.mapping.style import write_qml
+from salakseg.mapping.style import style_path, write_qml
 from salakseg.mapping.summary import MapSummary, Progress, Tally
 from salakseg.mapping.workplace import workplace, workplace_path
 from salakseg.network.engine import Engine
@@ -124,6 +125,8 @@ def predict_map(
     with gdal_settings(), Orthomosaic(source, settings.source) as orthomosaic:
         for line in _announce(orthomosaic, engine, settings):
             say(line)
+        if orthomosaic.options.stretch == "percentile":
+            say(f"{source}: looking for the range of its values")
         orthomosaic.settle_stretch()
         plan = _plan(orthomosaic, engine, settings, batch_size, max_memory_mb)
         layers = Layers(
@@ -133,7 +136,9 @@ def predict_map(
         )
         job = Job(source, orthomosaic.options, plan, layers, min(batch_size, len(plan.grid)))
         tags = _tags(orthomosaic, engine, settings, plan)
-        made_from = tags | _file_state(source) | {"layers": str(layers), "panels": str(len(plan.panels))}
+        state = orthomosaic.state()
+        panels = ",".join(str(panel.start) for panel in plan.panels)
+        made_from = {**tags, **state, "layers": str(layers), "panels begin at": panels}
         tally = Tally(plan, progress)
         with workplace(outputs.classes, made_from, resume=resume, overwrite=overwrite) as folder:
             stripes = StripeFolder(folder, layers)
@@ -141,13 +146,16 @@ def predict_map(
                 runner = runner or Here(engine)
                 runner.run(job, runner.cut(_missing(plan, stripes, tally)), stripes, tally.advance)
             final = plan.source_to_map
+            if orthomosaic.state() != state:
+                raise RasterError(f"{source} was changed while it was mapped; map it again with --overwrite.")
             place = Georeference(
                 orthomosaic.crs, orthomosaic.transform * Affine.scale(final.cols.step, final.rows.step)
             )
-            areas = _finish(outputs, stripes, plan, place, engine, tags | {"runtime": engine.runs_on})
+            areas = _finish(outputs, stripes, plan, place, engine, tags | {"runtime": engine.runs_on}, overwrite)
             bad_blocks = _bad_blocks(stripes, plan)
         return MapSummary(
             out=outputs.classes,
+            options=orthomosaic.options,
             width=plan.width,
             height=plan.height,
             areas=areas,
@@ -162,7 +170,12 @@ def predict_map(
 
 
 def describe_plan(
-    source: Path, outputs: Outputs, engine: Engine, settings: MapSettings, *, max_memory_mb: int | None = None
+    source: Path,
+    outputs: Outputs,
+    engine: Engine,
+    settings: MapSettings,
+    batch_size: int = 1,
+    max_memory_mb: int | None = None,
 ) -> str:
     """What `predict_map` would do, in some words; nothing is written.
 
@@ -170,7 +183,7 @@ def describe_plan(
         RasterError: The orthomosaic cannot be used.
     """
     with gdal_settings(), Orthomosaic(source, settings.source) as orthomosaic:
-        plan = _plan(orthomosaic, engine, settings, 1, max_memory_mb)
+        plan = _plan(orthomosaic, engine, settings, batch_size, max_memory_mb)
         lines = list(_announce(orthomosaic, engine, settings))
     tiles = sum(plan.tile_count(Section(panel, 0, plan.stripes)) for panel in range(len(plan.panels)))
     grid = plan.grid.rows
@@ -180,6 +193,32 @@ def describe_plan(
         f"{plan.stripes} stripes; empty ones will be skipped"
     )
     return "\n".join(lines)
+
+
+def check_finished(source: Path, out: Path, engine: Engine, settings: MapSettings) -> None:
+    """Refuses to take a finished map for the one that is wanted, if its tags tell of something else.
+
+    Raises:
+        RasterError: It was made from another orthomosaic or model, or with other settings.
+    """
+    with gdal_settings(), Orthomosaic(source, settings.source) as orthomosaic:
+        wanted = _tags(orthomosaic, engine, settings, _plan(orthomosaic, engine, settings, 1, None))
+    if settings.source.stretch == "percentile":
+        del wanted["scale"]  # to find it again takes two readings of the whole file
+    del wanted["TIFFTAG_SOFTWARE"]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(out) as dataset:
+                found = dataset.tags()
+    except RasterioError as error:
+        raise RasterError(f"{out} exists and is no map; name another file or replace it with --overwrite.") from error
+    different = [key for key, value in wanted.items() if found.get(key) != value]
+    if different:
+        raise RasterError(
+            f"{out} exists and was made from something else ({', '.join(different)}); name another file or replace it "
+            "with --overwrite."
+        )
 
 
 def _plan(
@@ -265,16 +304,11 @@ def _tags(orthomosaic: Orthomosaic, engine: Engine, settings: MapSettings, plan:
     }
 
 
-def _file_state(path: Path) -> dict[str, str]:
-    state = path.stat()
-    return {"orthomosaic_bytes": str(state.st_size), "orthomosaic_changed": str(state.st_mtime_ns)}
-
-
 def _missing(plan: MapPlan, stripes: StripeFolder, tally: Tally) -> list[Section]:
     """The runs of stripes that are not done yet; the others are counted."""
     missing = []
     for panel in range(len(plan.panels)):
-        for done, group in groupby(range(plan.stripes), key=partial(stripes.is_done, panel)):
+        for done, group in groupby(range(plan.stripes), key=partial(stripes.is_sound, panel)):
             run = list(group)
             section = Section(panel, run[0], run[-1] + 1)
             if done:
@@ -293,11 +327,18 @@ def _disk_errors(out: Path) -> Iterator[None]:
 
 
 def _finish(
-    outputs: Outputs, stripes: StripeFolder, plan: MapPlan, place: Georeference, engine: Engine, tags: dict[str, str]
+    outputs: Outputs,
+    stripes: StripeFolder,
+    plan: MapPlan,
+    place: Georeference,
+    engine: Engine,
+    tags: dict[str, str],
+    overwrite: bool,
 ) -> tuple[ClassArea, ...]:
     """Puts the stripes together, reads the map back, and gives all files their names."""
     whole = {layer: stripes.path / f"{layer}.tif" for layer in outputs.by_layer}
     classes = engine.class_map
+    _check_complete(stripes, plan)
     for layer, path in whole.items():
         assemble(stripes, layer, path, plan, place, classes, tags, outputs.by_layer[layer])
     areas = _read_back(whole[CLASSES], stripes, plan, classes, outputs.classes)
@@ -309,8 +350,19 @@ def _finish(
             move_whole(sidecar_path(whole[layer]), sidecar_path(path))
         else:
             sidecar_path(path).unlink(missing_ok=True)  # of the file that was there before
-    write_qml(outputs.classes, classes)
+    if overwrite or not style_path(outputs.classes).exists():  # which may be the user's own
+        write_qml(outputs.classes, classes)
     return areas
+
+
+def _check_complete(stripes: StripeFolder, plan: MapPlan) -> None:
+    """The stripes lie side by side as planned: a gap would read as nodata, silently."""
+    for panel, stripe in plan.all_stripes():
+        record = stripes.record(panel, stripe)
+        start, stop = plan.stripe_rows(stripe, stripe + 1)
+        columns = plan.panels[panel].start, plan.panels[panel].stop
+        found = record.row, record.row + record.height, record.col, record.col + record.width
+        assert found == (start, stop, *columns), f"stripe {stripe} of panel {panel} lies at {found}"
 
 
 def _read_back(

@@ -4,7 +4,7 @@ Axes: C red, green, blue; H rows from the top; W columns from the left.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -100,6 +100,15 @@ class Orthomosaic:
             image_CHW[:, *inside] = self._to_8_bit(values_CHW)
         return image_CHW, valid_HW
 
+    def state(self) -> dict[str, str]:
+        """Size and time of last change of the files that it consists of, as text by name."""
+        found = {}
+        for file in sorted(map(Path, self._dataset.files)):
+            if file.is_file():
+                status = file.stat()
+                found[file.name] = f"{status.st_size} bytes, changed {status.st_mtime_ns}"
+        return found
+
     def read_small(self, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Reads the whole raster at another size, at most its own.
 
@@ -117,28 +126,19 @@ class Orthomosaic:
             values_CHW, valid_HW = self._read_parts(height, width)
         return self._to_8_bit(values_CHW), valid_HW
 
-    def settle_stretch(self, progress: Callable[[int, int], None] | None = None) -> None:
+    def settle_stretch(self) -> None:
         """Finds the range of values for "percentile" by reading the whole file twice, and keeps it in `options`.
-
-        Args:
-            progress: Called with the parts of the file done and in all.
 
         Raises:
             RasterError: A part of the file cannot be read, or it has no range of values.
         """
         if self.options.stretch != "percentile":
             return
-        windows = list(self._windows())
-        done = 0
 
         def values() -> Iterator[NDArray[np.generic]]:
-            nonlocal done
-            for window in windows:
+            for window in self._windows():
                 values_CHW, valid_HW = self._read_window(window)
                 yield values_CHW[:, valid_HW]
-                done += 1
-                if progress is not None:
-                    progress(done, 2 * len(windows))
 
         try:
             self.options = replace(self.options, stretch=percentile_stretch(values))
@@ -197,6 +197,9 @@ class Orthomosaic:
         bottom, right = window.row_off + window.height, window.col_off + window.width
         for top in range(window.row_off // block_height * block_height, bottom, block_height):
             for left in range(window.col_off // block_width * block_width, right, block_width):
+                whole = (top, left, min(block_height, self.height - top), min(block_width, self.width - left))
+                if whole in self.bad_blocks:
+                    continue
                 row, col = max(top, window.row_off), max(left, window.col_off)
                 height, width = min(top + block_height, bottom) - row, min(left + block_width, right) - col
                 above, before = row - window.row_off, col - window.col_off
@@ -204,8 +207,7 @@ class Orthomosaic:
                 try:
                     values_CHW[:, *there], valid_HW[there] = self._read(Window(col, row, width, height))
                 except RasterError:
-                    whole = (min(block_height, self.height - top), min(block_width, self.width - left))
-                    self.bad_blocks.add((top, left, *whole))
+                    self.bad_blocks.add(whole)
         return values_CHW, valid_HW
 
     def _read_parts(self, height: int, width: int) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:

@@ -20,7 +20,7 @@ from salakseg.mapping.opening import SourceOptions
 from salakseg.mapping.plan import MapPlan, Panel, Section
 from salakseg.mapping.raster import Orthomosaic
 from salakseg.mapping.resample import resample
-from salakseg.mapping.stripes import OpenStripe, StripeFolder, StripeRecord
+from salakseg.mapping.stripes import Block, OpenStripe, StripeFolder, StripeRecord
 from salakseg.mapping.tiles import Tile, read_ahead
 from salakseg.network.engine import Engine
 
@@ -146,7 +146,7 @@ def _check(job: Job, engine: Engine, prob_BKHW: NDArray[np.float32]) -> None:
             f"{engine.name} gave probabilities of shape {prob_BKHW.shape} where {expected} is due; "
             "export the model again with its own class mapping and tile."
         )
-    if not np.isfinite(prob_BKHW.sum(dtype=np.float64)):  # one pass without an array of flags
+    if not np.isfinite(prob_BKHW.sum()):  # one pass without an array of flags; a sum of shares cannot overflow
         raise EngineError(
             f"{engine.name} gave probabilities that are not finite on {job.source}; "
             "try float32 instead of float16, or another checkpoint."
@@ -171,6 +171,7 @@ class _StripeMaker:
         self._resampler = _RowResampler(job.plan, self._panel, job.plan.stripe_rows(section.start, section.stop)[0])
         self._unwritten: deque[Future[None]] = deque()
         self._open: OpenStripe | None = None
+        self._told: set[Block] = set()  # bad blocks that are in the record of a stripe
 
     def add(self, rows: BlendedRows) -> None:
         """Takes the rows that a row of tiles has completed."""
@@ -186,7 +187,8 @@ class _StripeMaker:
             # The tiles know which pixels are valid on the orthomosaic's own grid; for another, the file is asked.
             valid_HW = rows.valid_HW if self._same_grid else self._read_valid(row, prob_KHW.shape[1])
             self._later(opened.write, row, self._job.layers.of(prob_KHW, valid_HW))
-        record.bad_blocks = sorted(self._orthomosaic.bad_blocks)
+        record.bad_blocks = sorted(self._orthomosaic.bad_blocks - self._told)
+        self._told |= self._orthomosaic.bad_blocks
         self._later(opened.commit)
 
     def close(self) -> None:
@@ -216,7 +218,8 @@ class _StripeMaker:
         if both.identity:
             return valid_HW
         rows, cols = both.rows.matrix(row, row + height), both.cols.matrix(panel.start, panel.stop)
-        return resample(valid_HW.astype(np.float32), rows, cols) >= 0.5
+        inside = np.outer(both.rows.covered(row, row + height), both.cols.covered(panel.start, panel.stop))
+        return resample(valid_HW.astype(np.float32), rows, cols) * inside >= 0.5
 
 
 class _RowResampler:

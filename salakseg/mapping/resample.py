@@ -54,6 +54,10 @@ class AxisResampler:
             count -= 1
         return count
 
+    def covered(self, start: int, stop: int) -> NDArray[np.float64]:
+        """The share of each wanted pixel that lies within the given ones, [stop - start]: the last may stick out."""
+        return np.clip((self.size_in - np.arange(start, stop) * self.step) / self.step, 0.0, 1.0)
+
     def matrix(self, start: int, stop: int) -> Any:  # noqa: ANN401
         """Weights of the needed pixels, a sparse [stop - start, needed] float32 matrix whose rows sum to one."""
         first, last = self.needed(start, stop)

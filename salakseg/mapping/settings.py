@@ -81,10 +81,16 @@ def map_step(orthomosaic: Orthomosaic, out_gsd: float | None) -> Step:
     """The orthomosaic's pixels, down and across, that a pixel of the map covers.
 
     Raises:
-        RasterError: The orthomosaic's own size on the ground is not known.
+        RasterError: The orthomosaic's own size on the ground is not known, or quite another.
     """
     if out_gsd is None:
         return 1.0, 1.0
     if orthomosaic.pixel_m is None:
         raise RasterError(f"{orthomosaic.path} names no coordinate reference system, so --out-gsd cannot be kept.")
+    finest, coarsest = max(orthomosaic.pixel_m) / MAX_ENLARGEMENT, min(orthomosaic.pixel_m) * MAX_REDUCTION
+    if not finest <= out_gsd <= coarsest:
+        raise RasterError(
+            f"{orthomosaic.path} cannot be mapped at --out-gsd {out_gsd:g}, which is too far from its own pixels; "
+            f"choose {finest:.3g} to {coarsest:.3g} m."
+        )
     return out_gsd / orthomosaic.pixel_m[1], out_gsd / orthomosaic.pixel_m[0]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from salakseg.mapping.layers import CLASSES, Layers
@@ -37,7 +37,8 @@ class StripeRecord:
         height: Rows; a stripe without any has no files beside this record.
         width: Columns.
         counts: Pixels of each class id, 256 of them.
-        bad_blocks: Blocks of the orthomosaic that could not be read so far.
+        bad_blocks: Blocks of the orthomosaic that were found unreadable meanwhile.
+        checksums: Of what was written: layer, first row within the stripe, rows, CRC-32.
     """
 
     row: int
@@ -46,6 +47,20 @@ class StripeRecord:
     width: int
     counts: list[int] = field(default_factory=lambda: [0] * 256)
     bad_blocks: list[Block] = field(default_factory=list)
+    checksums: list[tuple[str, int, int, int]] = field(default_factory=list)
+
+    def holds(self, files: Mapping[str, Path]) -> bool:
+        """Whether the rasters of all layers hold what was written.
+
+        Raises:
+            rasterio.errors.RasterioError: A file cannot be read.
+        """
+        for layer, file in files.items() if self.height else ():
+            with _without_place(), rasterio.open(file) as dataset:
+                for _, row, height, checksum in (told for told in self.checksums if told[0] == layer):
+                    if _checksum(dataset.read(window=Window(0, row, self.width, height))) != checksum:
+                        return False
+        return True
 
 
 class StripeFolder:
@@ -76,7 +91,18 @@ class StripeFolder:
         """The record of a stripe that is done."""
         values = json.loads(self.record_file(panel, stripe).read_text(encoding="utf-8"))
         values["bad_blocks"] = [tuple(block) for block in values["bad_blocks"]]
+        values["checksums"] = [tuple(checksum) for checksum in values["checksums"]]
         return StripeRecord(**values)
+
+    def is_sound(self, panel: int, stripe: int) -> bool:
+        """Whether a stripe is done and its files hold what was written; it is to be made again otherwise."""
+        if not self.is_done(panel, stripe):
+            return False
+        try:
+            record = self.record(panel, stripe)
+            return record.holds({layer: self.file(layer, panel, stripe) for layer in self.layers.bands})
+        except (OSError, ValueError, TypeError, KeyError, RasterioError):
+            return False
 
     def open_stripe(self, panel: int, stripe: int, record: StripeRecord) -> "OpenStripe":
         """Begins a stripe.
@@ -110,7 +136,6 @@ class OpenStripe:
     def __init__(self, folder: StripeFolder, panel: int, stripe: int, record: StripeRecord) -> None:
         self._folder, self._panel, self._stripe, self._record = folder, panel, stripe, record
         self._datasets: dict[str, Any] = {}
-        self._written: list[tuple[str, Window, int]] = []
         self._complete = True
 
     def write(self, row: int, layers: Mapping[str, NDArray[np.generic]]) -> None:
@@ -126,7 +151,7 @@ class OpenStripe:
                 self._datasets[layer] = _create(self._partial(layer), self._folder.layers, layer, self._record)
             window = Window(0, row - self._record.row, values.shape[2], values.shape[1])
             self._datasets[layer].write(values, window=window)
-            self._written.append((layer, window, _checksum(values)))
+            self._record.checksums.append((layer, int(window.row_off), int(window.height), _checksum(values)))
         found = np.bincount(layers[CLASSES].ravel().astype(np.uint8), minlength=256)
         self._record.counts = [int(before + now) for before, now in zip(self._record.counts, found, strict=True)]
         self._complete = done
@@ -140,7 +165,9 @@ class OpenStripe:
         self.close()
         if not self._complete:
             return
-        self._read_back()
+        # On a full disk GDAL closes a GeoTIFF without a word, and what is missing reads as zeros.
+        if not self._record.holds({layer: self._partial(layer) for layer in self._folder.layers.bands}):
+            raise OSError(errno.EIO, "a stripe was not written completely")
         for layer in self._folder.layers.bands if self._record.height else ():
             _to_disk(self._partial(layer))
             self._partial(layer).replace(self._folder.file(layer, self._panel, self._stripe))
@@ -152,30 +179,19 @@ class OpenStripe:
             dataset.close()
         self._datasets = {}
 
-    def _read_back(self) -> None:
-        """On a full disk GDAL closes a GeoTIFF without a word, and what is missing reads as zeros."""
-        for layer in self._folder.layers.bands:
-            mine = [(window, checksum) for name, window, checksum in self._written if name == layer]
-            if not mine:
-                continue
-            with _without_place(), rasterio.open(self._partial(layer)) as dataset:
-                for window, checksum in mine:
-                    if _checksum(dataset.read(window=window)) != checksum:
-                        raise OSError(errno.EIO, "a stripe was not written completely")
-
     def _partial(self, layer: str) -> Path:
         path = self._folder.file(layer, self._panel, self._stripe)
         return path.with_name(f"{path.name}.part")
 
 
 def _create(path: Path, layers: Layers, layer: str, record: StripeRecord) -> Any:  # noqa: ANN401
-    half = {"dtype": "float32", "NBITS": "16"} if layers.is_float(layer) else {"dtype": "uint8"}
     path.unlink(missing_ok=True)  # GDAL looks into a file before it replaces it, and an earlier run may have torn it
     with _without_place():
         return rasterio.open(
             path,
             "w",
             driver="GTiff",
+            dtype="float32" if layers.is_float(layer) else "uint8",
             count=layers.bands[layer],
             height=record.height,
             width=record.width,
@@ -184,7 +200,6 @@ def _create(path: Path, layers: Layers, layer: str, record: StripeRecord) -> Any
             zlevel=1,
             blockysize=min(64, record.height),
             BIGTIFF="IF_SAFER",
-            **half,
         )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salakseg.mapping.areas import ClassArea
+from salakseg.mapping.opening import SourceOptions
 from salakseg.mapping.plan import MapPlan, Section
 from salakseg.mapping.stripes import Block
 
@@ -35,6 +36,7 @@ class MapSummary:
 
     Attributes:
         out: The map.
+        options: How the orthomosaic was read; a range of values that was looked for stands here.
         width: Columns of the map.
         height: Rows of the map.
         areas: What each class covers.
@@ -48,6 +50,7 @@ class MapSummary:
     """
 
     out: Path
+    options: SourceOptions
     width: int
     height: int
     areas: tuple[ClassArea, ...]

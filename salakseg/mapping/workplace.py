@@ -3,12 +3,13 @@
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from salakseg.errors import RasterError
+from salakseg.mapping.files import write_whole
 
 _MANIFEST = "made_from.json"
 
@@ -49,10 +50,13 @@ def workplace(out: Path, made_from: Mapping[str, object], *, resume: bool, overw
     finally:
         keep = keep and _has_stripes(folder)
         if not keep:
-            _empty(folder)
+            with suppress(OSError):  # what cannot be removed is in nobody's way
+                _empty(folder)
         lock.lock.release()
-        if not keep:  # Windows insists on a free lock
-            shutil.rmtree(folder, ignore_errors=True)
+        if not keep:
+            with suppress(OSError):  # Windows insists on a free lock; another process may have taken it by now
+                (folder / "lock").unlink()
+                folder.rmdir()
 
 
 @contextmanager
@@ -72,13 +76,15 @@ def _has_stripes(folder: Path) -> bool:
 
 
 def _empty(folder: Path) -> None:
-    for old in folder.iterdir():
-        if old.name != "lock":
+    """Removes everything but the lock; the records first, without which nothing counts."""
+    for old in sorted(folder.iterdir(), key=lambda path: (path.suffix != ".json", path.name == _MANIFEST)):
+        if old.is_dir():
+            shutil.rmtree(old)
+        elif old.name != "lock":
             old.unlink()
 
 
 def _prepare(folder: Path, out: Path, made_from: dict[str, object], *, resume: bool, overwrite: bool) -> None:
-    manifest = folder / _MANIFEST
     if _has_stripes(folder):
         if not (resume or overwrite):
             raise RasterError(
@@ -86,13 +92,24 @@ def _prepare(folder: Path, out: Path, made_from: dict[str, object], *, resume: b
                 "or begin anew with --overwrite."
             )
         if resume:
-            _check_same(folder, out, json.loads(manifest.read_text(encoding="utf-8")), made_from)
+            _check_same(folder / _MANIFEST, out, made_from)
             return
     _empty(folder)
-    manifest.write_text(json.dumps(made_from, indent=1), encoding="utf-8")
+    try:
+        write_whole(folder / _MANIFEST, json.dumps(made_from, indent=1))
+    except RasterError as error:
+        raise RasterError(
+            f"{out} cannot be written; choose a folder that you may write to, with space left."
+        ) from error
 
 
-def _check_same(folder: Path, out: Path, before: dict[str, object], now: dict[str, object]) -> None:
+def _check_same(manifest: Path, out: Path, now: dict[str, object]) -> None:
+    try:
+        before: dict[str, object] = dict(json.loads(manifest.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RasterError(
+            f"{out} cannot be resumed, because {manifest} is damaged; begin anew with --overwrite and without --resume."
+        ) from error
     different = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if different:
         told = "; ".join(f"{key} was {_short(before.get(key))}, is {_short(now.get(key))}" for key in different[:3])

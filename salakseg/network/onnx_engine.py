@@ -1,6 +1,5 @@
 """Inference with ONNX Runtime. torch is never imported here, so that a map needs no training stack in memory."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from salakseg.classes import ClassMap
 from salakseg.errors import EngineError
+from salakseg.network.digest import sha256_of
 
 _NEEDED = ("salakseg.classes", "salakseg.normalisation")
 
@@ -100,8 +100,7 @@ class OnnxEngine:
     @cached_property
     def identity(self) -> dict[str, str]:
         """The model and the digest of its file."""
-        with self._path.open("rb") as file:
-            return {"model": self._name, "model_sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        return {"model": self._name, "model_sha256": sha256_of(self._path)}
 
     @property
     def runs_on(self) -> str:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from salakseg.errors import EngineError
 from salakseg.network.combine import MeanEngine, TurnedEngine
+from salakseg.network.digest import sha256_of
 from salakseg.network.engine import Engine
 from salakseg.network.onnx_engine import OnnxEngine
 
@@ -17,10 +18,12 @@ class ModelFile:
     Attributes:
         path: An ONNX file, or a checkpoint to be run by torch.
         name: What it is called in messages and in the map's tags.
+        sha256: Digest that the file must have; None accepts any.
     """
 
     path: Path
     name: str
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,9 @@ def slower_than_wanted(spec: EngineSpec, engine: Engine) -> str | None:
 
 
 def _open(spec: EngineSpec, model: ModelFile) -> Engine:
-    if model.path.suffix == ".onnx":
+    if model.sha256 is not None and sha256_of(model.path) != model.sha256:
+        raise EngineError(f"{model.path} is another file here than where the mapping was started; copy it over.")
+    if model.path.suffix.lower() == ".onnx":
         if spec.device == "mps":
             raise EngineError(f"{model.name} is an ONNX file and runs on the CPU or on CUDA; leave --device mps out.")
         return OnnxEngine(model.path, spec.device, spec.threads, model.name)

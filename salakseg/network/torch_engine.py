@@ -1,6 +1,5 @@
 """Inference with torch, for a checkpoint on a GPU."""
 
-import hashlib
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from salakseg.classes import ClassMap
 from salakseg.errors import EngineError
 from salakseg.network.checkpoint import Weights, load_checkpoint
+from salakseg.network.digest import sha256_of
 from salakseg.network.model import Logits, check_heads, combine_heads, normalise
 
 
@@ -73,9 +73,8 @@ class TorchEngine:
     @cached_property
     def identity(self) -> dict[str, str]:
         """The checkpoint and its digest, which weights and which heads."""
-        with self._path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"model": self._path.name, "model_sha256": digest, "weights": self._weights, "heads": self._heads}
+        about = {"weights": self._weights, "heads": self._heads}
+        return {"model": self._path.name, "model_sha256": sha256_of(self._path), **about}
 
     @property
     def runs_on(self) -> str:
