@@ -80,7 +80,7 @@ def test_a_map_is_a_valid_cog_made_from_nothing(tmp_path: Path) -> None:
         np.testing.assert_array_equal(dataset.read(1), label_HW)
         assert (dataset.count, dataset.dtypes, dataset.nodata) == (1, ("uint8",), 255)
         assert dataset.mask_flag_enums == ([MaskFlags.nodata],)  # no alpha, no mask band
-        assert dataset.compression.name == "deflate"
+        assert dataset.compression.name == "lzw"
         assert dataset.crs.to_epsg() == 32749
         assert dataset.transform == UTM
         np.testing.assert_array_equal(dataset.dataset_mask() > 0, label_HW != 255)

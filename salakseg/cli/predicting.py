@@ -89,7 +89,7 @@ def predict(
         Path | None, typer.Option(help="GeoTIFF of all classes' probabilities.", rich_help_panel=OUTPUT)
     ] = None,
     probability_type: Annotated[
-        ProbabilityKind, typer.Option(help="uint8: percent; float16: 0 to 1.", rich_help_panel=OUTPUT)
+        ProbabilityKind, typer.Option(help="uint8: percent; float16: 0 to 1, half precision.", rich_help_panel=OUTPUT)
     ] = ProbabilityKind.uint8,
     areas: Annotated[Path | None, typer.Option(help="CSV of hectares by class.", rich_help_panel=OUTPUT)] = None,
     polygons: Annotated[Path | None, typer.Option(help="GeoPackage of the classes.", rich_help_panel=OUTPUT)] = None,

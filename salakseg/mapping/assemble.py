@@ -75,7 +75,7 @@ def assemble(
                 virtual,
                 path,
                 driver="COG",
-                COMPRESS="DEFLATE",
+                COMPRESS="LZW",  # a third faster than DEFLATE for 2 to 20 % more bytes, and read everywhere
                 BLOCKSIZE=str(BLOCK),
                 OVERVIEW_RESAMPLING="MODE" if layer == CLASSES else "AVERAGE",
                 BIGTIFF="IF_SAFER",

@@ -19,6 +19,9 @@ CLASSES, CONFIDENCE, PROBABILITIES = "classes", "confidence", "probabilities"
 PERCENT_NODATA = 255
 """Where a layer in percent, 0 to 100, knows nothing; a layer of float16 has not-a-number there."""
 
+_IN_CACHE = 2**16
+"""Pixels that are compared at once: few enough to stay in a core's cache."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layers:
@@ -27,7 +30,8 @@ class Layers:
     Attributes:
         classes: Number of classes, K.
         confidence: Whether the probability of the class in percent is written.
-        probabilities: As what the probabilities of all classes are written: uint8, percent; float16, 0 to 1; or not.
+        probabilities: As what the probabilities of all classes are written: uint8, percent; float16, 0 to 1 rounded to
+            half precision (in float32, since GDAL 3.10 fills half-float blocks up with stray memory); or not.
     """
 
     classes: int
@@ -83,10 +87,14 @@ def _percent(prob: NDArray[np.float32], unknown_HW: NDArray[np.bool_]) -> NDArra
 
 
 def _strongest(prob_KHW: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The argmax over classes and the maximum, class by class: numpy's argmax copies all and counts in int64."""
-    best_HW = prob_KHW[0].copy()
-    label_HW = np.zeros(best_HW.shape, np.uint8)
-    for class_id in range(1, len(prob_KHW)):
-        np.copyto(label_HW, np.uint8(class_id), where=prob_KHW[class_id] > best_HW)
-        np.maximum(best_HW, prob_KHW[class_id], out=best_HW)
+    """The argmax over classes and the maximum; numpy's argmax copies all and counts in int64."""
+    height, width = prob_KHW.shape[1:]
+    label_HW, best_HW = np.zeros((height, width), np.uint8), np.empty((height, width), np.float32)
+    rows = max(1, _IN_CACHE // width)
+    for top in range(0, height, rows):
+        part_KHW, label, best = prob_KHW[:, top : top + rows], label_HW[top : top + rows], best_HW[top : top + rows]
+        best[:] = part_KHW[0]
+        for class_id in range(1, len(part_KHW)):
+            np.copyto(label, np.uint8(class_id), where=part_KHW[class_id] > best)
+            np.maximum(best, part_KHW[class_id], out=best)
     return label_HW, best_HW

@@ -90,10 +90,13 @@ class Orthomosaic:
         Raises:
             RasterError: A part of the file cannot be read.
         """
-        image_CHW = np.zeros((3, height, width), np.uint8)
-        valid_HW = np.zeros((height, width), np.bool_)
         top, left = max(row, 0), max(col, 0)
         bottom, right = min(row + height, self.height), min(col + width, self.width)
+        if (top, left, bottom, right) == (row, col, row + height, col + width):  # nothing beyond: no need to copy
+            values_CHW, valid_HW = self._read_window(Window(left, top, width, height))
+            return self._to_8_bit(values_CHW), valid_HW
+        image_CHW = np.zeros((3, height, width), np.uint8)
+        valid_HW = np.zeros((height, width), np.bool_)
         if top < bottom and left < right:
             inside = (slice(top - row, bottom - row), slice(left - col, right - col))
             values_CHW, valid_HW[inside] = self._read_window(Window(left, top, right - left, bottom - top))

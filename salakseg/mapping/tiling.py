@@ -98,14 +98,27 @@ class TileGrid:
         return self.rows.count * self.cols.count
 
     def weights(self, row: int, col: int) -> NDArray[np.float32]:
-        """Blend weights [tile, tile] of the tile in grid row `row` and grid column `col`.
+        """Blend weights [tile, tile] of the tile in grid row `row` and grid column `col`; not to be changed.
 
         They sum to one over all tiles at every pixel of the raster, its borders included.
         """
-        return np.outer(self.rows.weights(row), self.cols.weights(col)).astype(np.float32)
+        return _tile_weights(self.rows, self.cols, _typical(self.rows, row), _typical(self.cols, col))
 
 
-@lru_cache(maxsize=512)  # a tile's column comes again in every row of tiles
+def _typical(axis: TileAxis, index: int) -> int:
+    """A tile with the same neighbours within reach, and so with the same weights: all inner ones have one in common."""
+    reach = (axis.tile - 1) // axis.stride
+    return reach if reach < index < axis.count - 1 - reach else index
+
+
+@lru_cache(maxsize=16)  # inner tiles, borders and corners
+def _tile_weights(rows: TileAxis, cols: TileAxis, row: int, col: int) -> NDArray[np.float32]:
+    weights: NDArray[np.float32] = np.outer(rows.weights(row), cols.weights(col)).astype(np.float32)
+    weights.flags.writeable = False
+    return weights
+
+
+@lru_cache(maxsize=512)
 def _axis_weights(axis: TileAxis, index: int) -> NDArray[np.float64]:
     window = _SHAPES[axis.window](axis.tile)
     total = np.zeros(axis.tile)
