@@ -24,7 +24,7 @@ from salakseg.errors import ClusterError, SalaksegError
 from salakseg.mapping.plan import Section
 from salakseg.mapping.raster import Orthomosaic, gdal_settings
 from salakseg.mapping.render import Job, render_section
-from salakseg.mapping.runner import Advance
+from salakseg.mapping.runner import Advance, give_back_memory
 from salakseg.mapping.stripes import StripeFolder
 from salakseg.network.digest import sha256_of
 from salakseg.network.engine import Engine
@@ -222,6 +222,7 @@ def render_remotely(job: Job, section: Section, spec: EngineSpec) -> Rendered:
                 render_section(job, section, _engine(spec), orthomosaic, folder, report)
             files = sorted(folder.iterdir(), key=lambda path: (path.suffix == ".json", path.name))
             content = tuple((path.name, path.read_bytes()) for path in files)
+        give_back_memory()
     except SalaksegError as error:
         failure = type(error)(f"{platform.node()}: {error}")
     if failure is not None:  # raised here, it has no GDAL error as its cause: those do not survive the journey

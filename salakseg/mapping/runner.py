@@ -1,6 +1,9 @@
 """Who renders the sections of a map: this process, or, in `cluster.py`, many."""
 
+import ctypes
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from salakseg.mapping.plan import Section
@@ -46,6 +49,7 @@ class Here:
         with Orthomosaic(job.source, job.options) as orthomosaic:
             for section in sections:
                 render_section(job, section, self._engine, orthomosaic, folder.path, _TileReport(job, section, advance))
+                give_back_memory()
 
 
 class _TileReport:
@@ -58,3 +62,13 @@ class _TileReport:
     def __call__(self, seen: bool) -> None:
         self._done += 1
         self._advance(self._section, self._done / self._total, int(seen), int(not seen))
+
+
+def give_back_memory() -> None:
+    """Returns freed memory to the system where the C library keeps it, as glibc does with what threads have freed.
+
+    Without it a process grew by a quarter over the eight panels of 60,000 x 60,000 pixels.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
