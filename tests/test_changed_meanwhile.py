@@ -11,8 +11,9 @@ from helpers import command, write_scene, write_tiny_onnx
 
 from salakseg.errors import ClusterError, EngineError, RasterError
 from salakseg.mapping.cluster import connect
-from salakseg.mapping.predict import Outputs, Progress, predict_map
+from salakseg.mapping.predict import Outputs, predict_map
 from salakseg.mapping.settings import MapSettings
+from salakseg.mapping.summary import Progress
 from salakseg.mapping.workplace import workplace_path
 from salakseg.network.digest import sha256_of
 from salakseg.network.engine import Engine

@@ -13,7 +13,7 @@ import pytest
 from helpers import Salakseg, command, write_scene, write_tiny_onnx
 
 from salakseg.errors import ClusterError, RasterError
-from salakseg.mapping.cluster import OnCluster, _engine, connect
+from salakseg.mapping.cluster import OnCluster, _engine, _same_environment, connect
 from salakseg.mapping.plan import Section
 from salakseg.mapping.predict import predict_map
 from salakseg.network.opening import EngineSpec, ModelFile, open_engine
@@ -40,7 +40,7 @@ def cluster() -> Iterator[Any]:
     """A scheduler and two worker processes."""
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as running:
+    with _same_environment(), LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as running:
         yield running
 
 
@@ -101,6 +101,15 @@ def test_errors_on_a_worker_come_back_as_one_sentence(field: Path, cluster: Any,
     ):
         predict_map(broken, tmp_path / "map.tif", open_engine(spec(field)), runner=OnCluster(client, spec(field)))
     assert not (tmp_path / "map.tif").exists()
+
+
+def test_a_local_cluster_leaves_the_environment_as_it_was(field: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
+    with connect(None, 1) as client:
+        assert client.run(os.getpid)
+    assert dict(os.environ) == before
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,7 @@ def connect(scheduler: str | None, workers: int | None) -> Iterator[Any]:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # whatever goes wrong comes back as an error
     if scheduler is None:
         with (
+            _same_environment(),
             LocalCluster(
                 n_workers=workers or 1, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
             ) as cluster,
@@ -83,6 +84,17 @@ def connect(scheduler: str | None, workers: int | None) -> Iterator[Any]:
     with client:
         _check_workers(client, scheduler)
         yield client
+
+
+@contextmanager
+def _same_environment() -> Iterator[None]:
+    """Dask tells its processes to use one thread by way of our own environment, and leaves it so."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
 
 
 def _check_workers(client: Any, scheduler: str) -> None:  # noqa: ANN401
