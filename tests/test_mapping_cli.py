@@ -180,6 +180,11 @@ def test_values_that_cannot_be_read_are_wrong_usage(field: Path, tmp_path: Path,
     assert f"{flag} {value}" in " ".join(told.replace("│", " ").split())
 
 
+@pytest.mark.parametrize("arguments", [["train"], ["report", "ckpt.pt"]])
+def test_only_maps_can_be_asked_of_tensorrt(arguments: list[str]) -> None:
+    assert "tensorrt" in command(*arguments, "--device", "tensorrt", status=2).output
+
+
 def test_names_that_clash_are_refused(field: Path, tmp_path: Path) -> None:
     source = field / "flights" / "north.tif"
     other = tmp_path / "north.tif"

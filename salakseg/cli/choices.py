@@ -30,6 +30,15 @@ class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+    mps = "mps"
+
+
+class MapDevice(StrEnum):
+    """Where to compute a map: ONNX Runtime knows one way more than torch."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
     tensorrt = "tensorrt"
     mps = "mps"
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from salakseg.cli.choices import Device
+from salakseg.cli.choices import MapDevice
 from salakseg.cli.console import say
 from salakseg.errors import EngineError
 from salakseg.network.opening import EngineSpec, ModelFile
@@ -12,7 +12,7 @@ from salakseg.network.opening import EngineSpec, ModelFile
 
 def choose_models(
     models: list[Path] | None,
-    device: Device,
+    device: MapDevice,
     *,
     tile: int | None,
     weights: Literal["ema", "student"],
@@ -46,7 +46,7 @@ def choose_models(
     where = _device(models, device)
     files = tuple(_as_file(path, where, tile, weights, heads) for path in models)
     spec = EngineSpec(files, where, tile, weights, heads, tta, _threads(workers))
-    if where != device.value and device is not Device.auto:
+    if where != device.value and device is not MapDevice.auto:
         say(f"attention: {device.value} cannot be used, the map is made on {where}.")
     return spec
 
@@ -66,19 +66,19 @@ def _check(path: Path, tile: int | None, weights: str, heads: str) -> None:
             raise EngineError(f"{path} takes tiles of {own} pixels, not {tile}; export it with --size {tile}.")
 
 
-def _device(models: list[Path], device: Device) -> str:
+def _device(models: list[Path], device: MapDevice) -> str:
     """The device that will be used: a GPU where there is one, or where the user insists."""
-    if device in (Device.cpu, Device.tensorrt):
+    if device in (MapDevice.cpu, MapDevice.tensorrt):
         return device.value
     if all(path.suffix.lower() == ".onnx" for path in models):
         from salakseg.network.onnx_engine import nvidia_driver_present
 
-        if device is not Device.auto:
+        if device is not MapDevice.auto:
             return device.value
         return "cuda" if nvidia_driver_present() else "cpu"
     from salakseg.network.onnx_engine import nvidia_driver_present
 
-    if device is Device.auto and not nvidia_driver_present():
+    if device is MapDevice.auto and not nvidia_driver_present():
         return "cpu"  # without importing torch, which takes seconds
     from salakseg.network.device import pick_device
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from salakseg.cli.choices import Device, ProbabilityKind, Weights, Window, parse_bands, parse_gsd, parse_scale
+from salakseg.cli.choices import MapDevice, ProbabilityKind, Weights, Window, parse_bands, parse_gsd, parse_scale
 from salakseg.cli.console import progress_bar, say
 from salakseg.errors import RasterError, SalaksegError
 
@@ -115,7 +115,7 @@ def predict(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done, write nothing.", rich_help_panel=OUTPUT)
     ] = False,
-    device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=MACHINE)] = Device.auto,
+    device: Annotated[MapDevice, typer.Option(help="Where to compute.", rich_help_panel=MACHINE)] = MapDevice.auto,
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, help="Tiles at a time. Default: 1; on a GPU 8.", rich_help_panel=MACHINE),

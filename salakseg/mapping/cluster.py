@@ -34,6 +34,7 @@ MOST_STRIPES = 8
 """In a section. Each infers a row of tiles of the one above again, an eighth more at this height."""
 
 LEAST_STRIPES = 2
+"""In a section, however many workers wait: alone, a stripe would infer every row of tiles twice."""
 
 SECTIONS_A_WORKER = 2
 """Where there are enough stripes: the last worker to finish keeps the others waiting for less."""
@@ -93,8 +94,8 @@ def _same_environment() -> Iterator[None]:
     try:
         yield
     finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _check_workers(client: Any, scheduler: str) -> None:  # noqa: ANN401
