@@ -11,7 +11,8 @@ from helpers import command, write_scene, write_tiny_onnx
 
 from salakseg.errors import ClusterError, EngineError, RasterError
 from salakseg.mapping.cluster import connect
-from salakseg.mapping.predict import Outputs, predict_map
+from salakseg.mapping.finish import Outputs
+from salakseg.mapping.predict import predict_map
 from salakseg.mapping.settings import MapSettings
 from salakseg.mapping.summary import Progress
 from salakseg.mapping.workplace import workplace_path

@@ -10,7 +10,8 @@ import rasterio
 from helpers import command, write_scene, write_tiny_onnx
 from numpy.typing import NDArray
 
-from salakseg.mapping.predict import Outputs, predict_map
+from salakseg.mapping.finish import Outputs
+from salakseg.mapping.predict import predict_map
 from salakseg.mapping.settings import MapSettings
 from salakseg.network.torch_engine import TorchEngine
 

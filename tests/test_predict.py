@@ -26,11 +26,12 @@ from scipy import ndimage
 
 from salakseg.classes import SALAK, ClassMap
 from salakseg.errors import EngineError, RasterError
-from salakseg.mapping import predict
+from salakseg.mapping import finish, predict
 from salakseg.mapping.files import move_whole
+from salakseg.mapping.finish import Outputs
 from salakseg.mapping.layers import ProbabilityType
 from salakseg.mapping.opening import SourceOptions
-from salakseg.mapping.predict import Outputs, describe_plan, predict_map
+from salakseg.mapping.predict import describe_plan, predict_map
 from salakseg.mapping.settings import MapSettings
 from salakseg.mapping.stretch import Stretch
 from salakseg.mapping.summary import MapSummary, Progress
@@ -864,7 +865,7 @@ def test_a_failure_at_the_very_end_costs_no_inference(tmp_path: Path, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(predict, "areas_of", fail)
+        patched.setattr(finish, "areas_of", fail)
         predict_map(source, tmp_path / "map.tif", BrightnessEngine())
     assert len(kept(tmp_path, "o.tif")) == 8
     engine = BrightnessEngine()
@@ -887,7 +888,7 @@ def test_a_map_that_was_stopped_while_its_files_got_their_names_is_resumed(
         put(whole, out)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(predict, "move_whole", put_confidence_only)
+        patched.setattr(finish, "move_whole", put_confidence_only)
         predict_map(source, outputs, BrightnessEngine())
     assert kept(tmp_path, "o.tif", "confidence.tif")
     summary = predict_map(source, outputs, BrightnessEngine(), resume=True)

@@ -1,22 +1,21 @@
 """The files of a mapping: their names before the work begins, and what is made of a map when it is done."""
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
 from salakseg.classes import ClassMap
 from salakseg.cli.console import progress_bar, say, stdout
 from salakseg.errors import RasterError
 from salakseg.mapping.areas import areas_of, write_areas
 from salakseg.mapping.files import check_output, check_source
-from salakseg.mapping.opening import SourceOptions
-from salakseg.mapping.predict import Outputs
+from salakseg.mapping.finish import Outputs
+from salakseg.mapping.opening import SourceOptions, without_place
 from salakseg.mapping.summary import MapSummary
 from salakseg.mapping.workplace import workplace_path
 
@@ -165,13 +164,11 @@ def _in_folder(folder: Path) -> list[Path]:
     ours: set[Path] = set()
     for raster in rasters:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                with rasterio.Env(), rasterio.open(raster) as dataset:
-                    if raster.suffix.lower() == ".vrt":
-                        parts |= {Path(file).resolve() for file in dataset.files} - {raster.resolve()}
-                    if dataset.tags().get("TIFFTAG_SOFTWARE", "").startswith("salakseg"):
-                        ours.add(raster)
+            with without_place(), rasterio.Env(), rasterio.open(raster) as dataset:
+                if raster.suffix.lower() == ".vrt":
+                    parts |= {Path(file).resolve() for file in dataset.files} - {raster.resolve()}
+                if dataset.tags().get("TIFFTAG_SOFTWARE", "").startswith("salakseg"):
+                    ours.add(raster)
         except RasterioError:
             continue  # the mapping says what is wrong with it
     return [raster for raster in rasters if raster not in ours and raster.resolve() not in parts]

@@ -6,7 +6,6 @@ summed row by row there. Axes: H rows from the top, K classes.
 
 import csv
 import io
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,13 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
 from salakseg.classes import IGNORE_INDEX, ClassMap
 from salakseg.errors import RasterError
 from salakseg.mapping.files import write_whole
 from salakseg.mapping.geodesy import is_mercator, mercator_scale, metres_a_radian
+from salakseg.mapping.opening import without_place
 
 SQUARE_METRES_A_HECTARE = 10_000.0
 COLUMNS = ("map", "class_id", "class_name", "pixels", "hectares", "share")
@@ -92,8 +92,7 @@ def areas_of(land_cover: Path, class_map: ClassMap) -> tuple[ClassArea, ...]:
     counts = np.zeros(IGNORE_INDEX + 1, np.int64)
     square_metres = np.zeros(IGNORE_INDEX + 1)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a map without a place is counted in pixels
+        with without_place():  # a map without a place is counted in pixels
             with rasterio.open(land_cover) as dataset:
                 if dataset.dtypes != ("uint8",):
                     raise RasterError(f"{land_cover} is not one band of class ids; name a map that salakseg has made.")

@@ -4,7 +4,6 @@ A GDAL virtual raster lays the stripes side by side, and GDAL's COG driver copie
 since one taken over from an orthomosaic brings JPEG and alpha along.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import rasterio.shutil
-from rasterio.errors import NotGeoreferencedWarning
 
 from salakseg.classes import IGNORE_INDEX, ClassMap
 from salakseg.errors import RasterError
 from salakseg.mapping.layers import CLASSES, CONFIDENCE, PERCENT_NODATA
+from salakseg.mapping.opening import without_place
 from salakseg.mapping.plan import MapPlan
 from salakseg.mapping.stripes import StripeFolder, StripeRecord
 
@@ -69,8 +68,7 @@ def assemble(
     try:
         virtual.write_bytes(_virtual_raster(folder, layer, plan, place, class_map, tags))
         options = {"PREDICTOR": "FLOATING_POINT"} if folder.layers.is_float(layer) else {}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the user allowed it
+        with without_place():  # the user allowed it
             rasterio.shutil.copy(
                 virtual,
                 path,

@@ -21,6 +21,7 @@ from typing import Any
 
 from salakseg import __version__
 from salakseg.errors import ClusterError, SalaksegError
+from salakseg.mapping.files import put_bytes
 from salakseg.mapping.plan import Section
 from salakseg.mapping.raster import Orthomosaic, gdal_settings
 from salakseg.mapping.render import Job, render_section
@@ -189,12 +190,7 @@ class Rendered:
     def write(self, folder: Path) -> None:
         """Writes the files; those that say that a stripe is whole come last."""
         for name, content in self.files:
-            partial = folder / f"{name}.part"
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(folder / name)
+            put_bytes(folder / name, content)
 
 
 def _result(future: Any, job: Job) -> Rendered:  # noqa: ANN401

@@ -49,17 +49,27 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         RasterError: The file cannot be written.
     """
-    hidden = path.with_name(f".{path.name}.part")
     try:
-        with hidden.open("wb") as file:
-            file.write(text.encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut can leave the new name on an empty file
-        hidden.replace(path)
+        put_bytes(path, text.encode("utf-8"))
     except OSError as error:
         raise RasterError(
             f"{path} cannot be written ({error.strerror}); choose a folder that you may write to, with space left."
         ) from error
+
+
+def put_bytes(path: Path, content: bytes) -> None:
+    """Writes a file that appears under its name only when it is whole and on the disk.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    hidden = path.with_name(f".{path.name}.part")
+    try:
+        with hidden.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut can leave the new name on an empty file
+        hidden.replace(path)
     finally:
         hidden.unlink(missing_ok=True)
 

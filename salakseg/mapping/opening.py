@@ -1,6 +1,8 @@
 """Opening a raster file as an orthomosaic: everything that can be wrong with a user's file, in one sentence each."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -51,14 +53,21 @@ def open_dataset(path: Path, options: SourceOptions) -> tuple[Any, tuple[int, in
     return dataset, bands
 
 
+@contextmanager
+def without_place() -> Iterator[None]:
+    """Lets rasters pass without a warning that do not say where they lie, as stripes and some maps do."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
 def _open(path: Path) -> Any:  # noqa: ANN401
     if not path.exists():
         raise RasterError(f"{path} does not exist; check the orthomosaic's name.")
     if path.is_dir():
         raise RasterError(f"{path} is a folder; name the orthomosaic's file in it.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # said better by _check_georeference
+        with without_place():  # _check_georeference says it better
             return rasterio.open(path)
     except RasterioError as error:
         raise RasterError(

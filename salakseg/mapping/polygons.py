@@ -6,9 +6,7 @@ the top, W columns, K classes.
 
 import math
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.features import sieve
 from rasterio.windows import Window
 
@@ -26,6 +24,7 @@ from salakseg.mapping.areas import pixel_areas
 from salakseg.mapping.dissolve import count_chunks, polygonize
 from salakseg.mapping.files import check_output
 from salakseg.mapping.geopackage import Place, PolygonLayer
+from salakseg.mapping.opening import without_place
 from salakseg.mapping.raster import gdal_settings
 
 DEFAULT_TOLERANCE_PX = 1.25
@@ -150,7 +149,7 @@ class _Map:
         if not path.exists():
             raise RasterError(f"{path} does not exist; check the map's name.")
         try:
-            with _without_place():
+            with without_place():
                 self.dataset = rasterio.open(path)
         except RasterioError as error:
             raise RasterError(f"{path} cannot be read as a land-cover map; make it again.") from error
@@ -217,7 +216,7 @@ def _sieve(source: _Map, path: Path, smallest_px: float, out: Path) -> int:
                 file.write(bytes(source.width))
         _write_mask(source, mask_path)
         sieved_HW = np.memmap(path, np.uint8, "r+", shape=(source.height, source.width))
-        with _without_place(), rasterio.open(mask_path) as mask:
+        with without_place(), rasterio.open(mask_path) as mask:
             label, valid = rasterio.band(source.dataset, 1), rasterio.band(mask, 1)
             sieve(label, min(size, sieved_HW.size), out=sieved_HW, mask=valid, connectivity=4)
         sieved_HW.flush()
@@ -237,18 +236,10 @@ def _write_mask(source: _Map, path: Path) -> None:
     """Writes which pixels have a class as 0 and 1, since GDAL's sieve takes no other mask."""
     profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": source.height, "width": source.width}
     profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "BIGTIFF": "IF_SAFER"}
-    with _without_place(), rasterio.open(path, "w", **profile) as mask:
+    with without_place(), rasterio.open(path, "w", **profile) as mask:
         for _, window in mask.block_windows(1):
             valid_HW = source.read_original(window) != IGNORE_INDEX
             mask.write(valid_HW.astype(np.uint8), 1, window=window)
-
-
-@contextmanager
-def _without_place() -> Iterator[None]:
-    """Lets rasters pass that do not say where they lie: the scratch files, and maps of such an orthomosaic."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
 
 
 def _corner_and_size(window: Window) -> tuple[int, int, int, int]:

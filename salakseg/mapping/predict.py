@@ -5,39 +5,32 @@ they are put together. So memory grows neither with the raster's height nor with
 on where it was, and several machines can share the work.
 """
 
-import json
 import math
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
 
-import numpy as np
-import rasterio
 from affine import Affine
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
-from salakseg.classes import ClassMap
 from salakseg.errors import RasterError
-from salakseg.mapping.areas import ClassArea, areas_of
-from salakseg.mapping.assemble import Georeference, assemble
-from salakseg.mapping.files import check_output, move_whole
-from salakseg.mapping.layers import CLASSES, CONFIDENCE, PROBABILITIES, Layers
+from salakseg.mapping.areas import ClassArea
+from salakseg.mapping.assemble import Georeference
+from salakseg.mapping.files import check_output
+from salakseg.mapping.finish import Outputs, finish_map
+from salakseg.mapping.layers import Layers
 from salakseg.mapping.plan import MapPlan, Section, make_plan
 from salakseg.mapping.raster import GDAL_CACHE_BYTES, Orthomosaic, gdal_settings
 from salakseg.mapping.render import Job
 from salakseg.mapping.runner import Here, Runner
 from salakseg.mapping.settings import MapSettings, default_overlap, map_step, model_step
-from salakseg.mapping.sidecar import sidecar_path, write_class_table
 from salakseg.mapping.stripes import Block, StripeFolder
-from salakseg.mapping.style import style_path, write_qml
 from salakseg.mapping.summary import MapSummary, Progress, Tally
+from salakseg.mapping.tags import different_tags, map_tags
 from salakseg.mapping.workplace import workplace, workplace_path
 from salakseg.network.engine import Engine
 
@@ -49,27 +42,6 @@ COARSE = 1.5
 
 DEFAULT_MEMORY_MB = 1024
 """Memory for the mapping's own arrays where the user sets no limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """The files to write.
-
-    Attributes:
-        classes: The map, a cloud-optimised GeoTIFF; class names go to ``.aux.xml``, a style for QGIS to ``.qml``.
-        confidence: The probability of the map's class, percent; a COG like the map.
-        probabilities: The probabilities of all classes; a COG like the map.
-    """
-
-    classes: Path
-    confidence: Path | None = None
-    probabilities: Path | None = None
-
-    @property
-    def by_layer(self) -> dict[str, Path]:
-        """The files that are wanted, by the layer that they hold; the map comes last."""
-        found = {PROBABILITIES: self.probabilities, CONFIDENCE: self.confidence, CLASSES: self.classes}
-        return {layer: path for layer, path in found.items() if path is not None}
 
 
 def predict_map(
@@ -135,7 +107,7 @@ def predict_map(
             settings.probability_type if outputs.probabilities is not None else None,
         )
         job = Job(source, orthomosaic.options, plan, layers, min(batch_size, len(plan.grid)))
-        tags = _tags(orthomosaic, engine, settings, plan)
+        tags = map_tags(orthomosaic, engine, plan)
         state = orthomosaic.state()
         panels = ",".join(str(panel.start) for panel in plan.panels)
         made_from = {**tags, **state, "layers": str(layers), "panels begin at": panels}
@@ -151,8 +123,10 @@ def predict_map(
             place = Georeference(
                 orthomosaic.crs, orthomosaic.transform * Affine.scale(final.cols.step, final.rows.step)
             )
-            areas = _finish(outputs, stripes, plan, place, engine, tags | {"runtime": engine.runs_on}, overwrite)
-            bad_blocks = _bad_blocks(stripes, plan)
+            records = {at: stripes.record(*at) for at in plan.all_stripes()}
+            told = tags | {"runtime": engine.runs_on}
+            areas = finish_map(outputs, stripes, records, plan, place, engine.class_map, told, overwrite)
+            bad_blocks = tuple(sorted({block for record in records.values() for block in record.bad_blocks}))
         return MapSummary(
             out=outputs.classes,
             options=orthomosaic.options,
@@ -202,19 +176,10 @@ def check_finished(source: Path, out: Path, engine: Engine, settings: MapSetting
         RasterError: It was made from another orthomosaic or model, or with other settings.
     """
     with gdal_settings(), Orthomosaic(source, settings.source) as orthomosaic:
-        wanted = _tags(orthomosaic, engine, settings, _plan(orthomosaic, engine, settings, 1, None))
+        wanted = map_tags(orthomosaic, engine, _plan(orthomosaic, engine, settings, 1, None))
     if settings.source.stretch == "percentile":
         del wanted["scale"]  # to find it again takes two readings of the whole file
-    del wanted["TIFFTAG_SOFTWARE"]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(out) as dataset:
-                found = dataset.tags()
-    except RasterioError as error:
-        raise RasterError(f"{out} exists and is no map; name another file or replace it with --overwrite.") from error
-    different = [key for key, value in wanted.items() if found.get(key) != value]
-    if different:
+    if different := different_tags(out, wanted):
         raise RasterError(
             f"{out} exists and was made from something else ({', '.join(different)}); name another file or replace it "
             "with --overwrite."
@@ -282,28 +247,6 @@ def _panel_width(engine: Engine, batch_size: int, max_memory_mb: int | None) -> 
     return (max_memory_mb * 10**6 - fixed) // column
 
 
-def _tags(orthomosaic: Orthomosaic, engine: Engine, settings: MapSettings, plan: MapPlan) -> dict[str, str]:
-    """What a map tells of its making, beside the CRS and all that a GeoTIFF holds anyway."""
-    try:
-        software = f"salakseg {version('salakseg')}"
-    except PackageNotFoundError:  # a checkout that was never installed
-        software = "salakseg"
-    model, final = plan.to_model, plan.source_to_map
-    return {
-        "TIFFTAG_SOFTWARE": f"{software}, GDAL {rasterio.__gdal_version__}",
-        "orthomosaic": orthomosaic.path.name,
-        "bands": ",".join(map(str, orthomosaic.bands)),
-        "scale": "none" if orthomosaic.options.stretch is None else str(orthomosaic.options.stretch),
-        **engine.identity,
-        "classes": json.dumps(engine.class_map.to_records(), ensure_ascii=False),
-        "tile": str(plan.grid.rows.tile),
-        "overlap": str(plan.grid.rows.overlap),
-        "window": settings.window,
-        "model_pixel": f"{model.cols.step:.9g} x {model.rows.step:.9g} pixels of the orthomosaic",
-        "map_pixel": f"{final.cols.step:.9g} x {final.rows.step:.9g} pixels of the orthomosaic",
-    }
-
-
 def _missing(plan: MapPlan, stripes: StripeFolder, tally: Tally) -> list[Section]:
     """The runs of stripes that are not done yet; the others are counted."""
     missing = []
@@ -324,66 +267,6 @@ def _disk_errors(out: Path) -> Iterator[None]:
         yield
     except (OSError, RasterioError) as error:  # reading errors are RasterErrors by now, so this one is about writing
         raise RasterError(f"{out} cannot be written ({error}); is the disk full?") from error
-
-
-def _finish(
-    outputs: Outputs,
-    stripes: StripeFolder,
-    plan: MapPlan,
-    place: Georeference,
-    engine: Engine,
-    tags: dict[str, str],
-    overwrite: bool,
-) -> tuple[ClassArea, ...]:
-    """Puts the stripes together, reads the map back, and gives all files their names."""
-    whole = {layer: stripes.path / f"{layer}.tif" for layer in outputs.by_layer}
-    classes = engine.class_map
-    _check_complete(stripes, plan)
-    for layer, path in whole.items():
-        assemble(stripes, layer, path, plan, place, classes, tags, outputs.by_layer[layer])
-    areas = _read_back(whole[CLASSES], stripes, plan, classes, outputs.classes)
-    hectares = [area.hectares for area in areas if area.hectares is not None]
-    write_class_table(whole[CLASSES], classes, [area.pixels for area in areas], hectares or None)
-    for layer, path in outputs.by_layer.items():
-        move_whole(whole[layer], path)
-        if sidecar_path(whole[layer]).exists():
-            move_whole(sidecar_path(whole[layer]), sidecar_path(path))
-        else:
-            sidecar_path(path).unlink(missing_ok=True)  # of the file that was there before
-    if overwrite or not style_path(outputs.classes).exists():  # which may be the user's own
-        write_qml(outputs.classes, classes)
-    return areas
-
-
-def _check_complete(stripes: StripeFolder, plan: MapPlan) -> None:
-    """The stripes lie side by side as planned: a gap would read as nodata, silently."""
-    for panel, stripe in plan.all_stripes():
-        record = stripes.record(panel, stripe)
-        start, stop = plan.stripe_rows(stripe, stripe + 1)
-        columns = plan.panels[panel].start, plan.panels[panel].stop
-        found = record.row, record.row + record.height, record.col, record.col + record.width
-        assert found == (start, stop, *columns), f"stripe {stripe} of panel {panel} lies at {found}"
-
-
-def _read_back(
-    whole: Path, stripes: StripeFolder, plan: MapPlan, class_map: ClassMap, name: Path
-) -> tuple[ClassArea, ...]:
-    """The areas of a map, which holds what the stripes held.
-
-    On a full disk GDAL closes a GeoTIFF without a word, and what is missing reads as nodata.
-    """
-    expected = np.sum([stripes.record(*at).counts for at in plan.all_stripes()], axis=0)[: len(class_map)]
-    try:
-        areas = areas_of(whole, class_map)
-    except RasterError:
-        areas = ()
-    if [area.pixels for area in areas] != expected.tolist():
-        raise RasterError(f"{name} could not be written completely; is the disk full?")
-    return areas
-
-
-def _bad_blocks(stripes: StripeFolder, plan: MapPlan) -> tuple[Block, ...]:
-    return tuple(sorted({block for at in plan.all_stripes() for block in stripes.record(*at).bad_blocks}))
 
 
 def _warnings(orthomosaic: Orthomosaic, areas: tuple[ClassArea, ...], bad_blocks: tuple[Block, ...]) -> Iterator[str]:

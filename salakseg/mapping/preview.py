@@ -1,7 +1,6 @@
 """A picture of a land-cover map beside its orthomosaic, for a first look and for reports."""
 
 import math
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +8,13 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from salakseg.classes import ClassMap, Color
 from salakseg.errors import RasterError
 from salakseg.mapping.areas import areas_of
-from salakseg.mapping.opening import SourceOptions
+from salakseg.mapping.opening import SourceOptions, without_place
 from salakseg.mapping.raster import Orthomosaic, gdal_settings, reduced_shape
 
 if TYPE_CHECKING:
@@ -73,8 +72,7 @@ def write_preview(
 def _read_labels(path: Path, source: Orthomosaic, shape: tuple[int, int]) -> tuple[NDArray[np.uint8], int]:
     """The map [H, W], brought to another size without mixing class ids, and the pixels that it really has."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with without_place():
             with rasterio.open(path) as dataset:
                 if not _same_ground(dataset, source):
                     raise RasterError(

@@ -7,10 +7,8 @@ stripe counts only when its record has got its name, after its pixels are on the
 import errno
 import json
 import os
-import warnings
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,12 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from salakseg.mapping.files import put_bytes
 from salakseg.mapping.layers import CLASSES, Layers
+from salakseg.mapping.opening import without_place
 
 Block = tuple[int, int, int, int]
 """Row, column, height and width of a block of the orthomosaic, pixels."""
@@ -56,7 +56,7 @@ class StripeRecord:
             rasterio.errors.RasterioError: A file cannot be read.
         """
         for layer, file in files.items() if self.height else ():
-            with _without_place(), rasterio.open(file) as dataset:
+            with without_place(), rasterio.open(file) as dataset:
                 for _, row, height, checksum in (told for told in self.checksums if told[0] == layer):
                     if _checksum(dataset.read(window=Window(0, row, self.width, height))) != checksum:
                         return False
@@ -116,11 +116,7 @@ class StripeFolder:
 
     def put_record(self, panel: int, stripe: int, record: StripeRecord) -> None:
         """Marks a stripe, whose rasters are in place, as done."""
-        path = self.record_file(panel, stripe)
-        partial = path.with_name(f"{path.name}.part")
-        partial.write_text(json.dumps(asdict(record)), encoding="utf-8")
-        _to_disk(partial)
-        partial.replace(path)
+        put_bytes(self.record_file(panel, stripe), json.dumps(asdict(record)).encode())
 
 
 class OpenStripe:
@@ -186,7 +182,7 @@ class OpenStripe:
 
 def _create(path: Path, layers: Layers, layer: str, record: StripeRecord) -> Any:  # noqa: ANN401
     path.unlink(missing_ok=True)  # GDAL looks into a file before it replaces it, and an earlier run may have torn it
-    with _without_place():
+    with without_place():
         return rasterio.open(
             path,
             "w",
@@ -201,14 +197,6 @@ def _create(path: Path, layers: Layers, layer: str, record: StripeRecord) -> Any
             blockysize=min(64, record.height),
             BIGTIFF="IF_SAFER",
         )
-
-
-@contextmanager
-def _without_place() -> Iterator[None]:
-    """A stripe's place is in its record, not in its rasters."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
 
 
 def _checksum(values: NDArray[np.generic]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from salakseg.errors import RasterError
-from salakseg.mapping.files import write_whole
+from salakseg.mapping.files import put_bytes
 
 _MANIFEST = "made_from.json"
 
@@ -95,12 +95,7 @@ def _prepare(folder: Path, out: Path, made_from: dict[str, object], *, resume: b
             _check_same(folder / _MANIFEST, out, made_from)
             return
     _empty(folder)
-    try:
-        write_whole(folder / _MANIFEST, json.dumps(made_from, indent=1))
-    except RasterError as error:
-        raise RasterError(
-            f"{out} cannot be written; choose a folder that you may write to, with space left."
-        ) from error
+    put_bytes(folder / _MANIFEST, json.dumps(made_from, indent=1).encode())
 
 
 def _check_same(manifest: Path, out: Path, now: dict[str, object]) -> None:
