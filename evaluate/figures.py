@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from salakseg.classes import ClassMap
 from salakseg.evaluate.confusion import ConfusionMatrix
-from salakseg.evaluate.metrics import Metrics, count_text, figure_text, percent_text, points_text
+from salakseg.evaluate.formats import count_text, figure_text, percent_text, points_text
+from salakseg.evaluate.metrics import Metrics
 from salakseg.evaluate.targets import TargetComparison
 
 if TYPE_CHECKING:

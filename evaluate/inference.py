@@ -1,11 +1,12 @@
-"""Running a network over whole, unaugmented patches and counting what it says.
+"""Labelled patches as batches, and running a network over them whole and unaugmented.
 
-Axes: B image, K class, C channel, H row, W column.
+Axes: B image, N head, K class, C channel, H row, W column.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 
@@ -18,12 +19,18 @@ from salakseg.classes import ClassMap
 from salakseg.data.masks import read_image, read_mask
 from salakseg.data.patches import Patch, PatchIndex
 from salakseg.data.survey import check_size
+from salakseg.errors import DataError
 from salakseg.evaluate.confusion import ConfusionMatrix
 from salakseg.network.config import IMAGENET_MEAN, IMAGENET_STD
+from salakseg.network.heads import Logits, most_probable
 from salakseg.network.model import normalise
+
+Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""Makes a progress bar from what is being done; it takes patches done and to do."""
 
 _THREADS = 2  # decoding runs outside Python's lock, beside the network
 _PIXELS = 16 * 256 * 256  # pixels in a batch: enough to keep a device busy, little enough for 4 GB
+_LOGITS = 32 * 2**20  # logits in a batch: 128 MB, several times over while they are combined
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ def confusion_of(
     std: Sequence[float] = IMAGENET_STD,
     progress: Callable[[int, int], None] | None = None,
 ) -> ConfusionMatrix:
-    """Confusion matrix of a network over labelled patches.
+    """Confusion matrix of a network over labelled patches, by the mean of its heads' logits.
 
     Each patch is seen whole and at its own size; patches are batched only with others of the same size, so that the
     result does not depend on the batching.
@@ -74,10 +81,11 @@ def confusion_of(
     model.eval()
     done = 0
     try:
-        for batch in _same_size(_read_ahead(index, patches, class_map)):
-            image_BHWC = torch.from_numpy(np.stack([example.image_HWC for example in batch])).to(device)
-            image_BCHW = normalise(image_BHWC.permute(0, 3, 1, 2).float() / 255, mean, std)
-            matrix.update(np.stack([example.label_HW for example in batch]), _predict(model, image_BCHW))
+        for batch in read_batches(index, patches, class_map):
+            with torch.inference_mode():
+                logits = model(to_input(batch, device, mean, std))
+                prediction = most_probable(logits.mean_BKHW, 1).to(torch.uint8).cpu().numpy()
+            matrix.update(np.stack([example.label_HW for example in batch]), prediction)
             done += len(batch)
             if progress is not None:
                 progress(done, len(patches))
@@ -86,10 +94,55 @@ def confusion_of(
     return matrix
 
 
-@torch.inference_mode()
-def _predict(model: nn.Module, image_BCHW: Tensor) -> NDArray[np.uint8]:
-    prediction: NDArray[np.uint8] = model(image_BCHW).mean_BKHW.argmax(dim=1).to(torch.uint8).cpu().numpy()
-    return prediction
+def to_input(batch: Sequence[Example], device: torch.device, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """The images of a batch as the network wants them, float32 [B, 3, H, W]."""
+    image_BHWC = torch.from_numpy(np.stack([example.image_HWC for example in batch])).to(device)
+    return normalise(image_BHWC.permute(0, 3, 1, 2).float() / 255, mean, std)
+
+
+def forward(model: nn.Module, image_BCHW: Tensor, name: str) -> Logits:
+    """The network's logits.
+
+    Args:
+        model: A `Segmenter` in evaluation mode.
+        image_BCHW: See `to_input`.
+        name: What the model is called in messages.
+
+    Raises:
+        DataError: Some are no finite numbers.
+    """
+    logits: Logits = model(image_BCHW)
+    if not bool(logits.mean_BKHW.isfinite().all()):
+        raise DataError(
+            f"{name} answers with values that are no numbers: its weights are spoilt; take another checkpoint."
+        )
+    return logits
+
+
+def read_batches(
+    index: PatchIndex, patches: Sequence[Patch], class_map: ClassMap, logits_a_pixel: int = 1
+) -> Iterator[list[Example]]:
+    """Labelled patches in order, in batches of one size each and of bounded area.
+
+    Args:
+        index: Where the patches lie.
+        patches: Labelled patches.
+        class_map: Classes to read masks by.
+        logits_a_pixel: Heads times classes; more of them make smaller batches.
+
+    Raises:
+        DataError: A picture or mask that cannot be used.
+    """
+    most = min(_PIXELS, _LOGITS // logits_a_pixel)
+    batch: list[Example] = []
+    for example in _read_ahead(index, patches, class_map):
+        height, width = example.label_HW.shape
+        if batch and (batch[0].label_HW.shape != (height, width) or (len(batch) + 1) * height * width > most):
+            yield batch
+            batch = []
+        batch.append(example)
+    if batch:
+        yield batch
 
 
 def _read_ahead(index: PatchIndex, patches: Iterable[Patch], class_map: ClassMap) -> Iterator[Example]:
@@ -104,20 +157,11 @@ def _read_ahead(index: PatchIndex, patches: Iterable[Patch], class_map: ClassMap
     waiting = iter(patches)
     with ThreadPoolExecutor(_THREADS) as pool:
         pending: deque[Future[Example]] = deque(pool.submit(read, patch) for patch in islice(waiting, 8 * _THREADS))
-        while pending:
-            example = pending.popleft().result()
-            pending.extend(pool.submit(read, patch) for patch in islice(waiting, 1))
-            yield example
-
-
-def _same_size(examples: Iterable[Example]) -> Iterator[list[Example]]:
-    """Groups neighbours of one size into batches of bounded area."""
-    batch: list[Example] = []
-    for example in examples:
-        height, width = example.label_HW.shape
-        if batch and (batch[0].label_HW.shape != (height, width) or (len(batch) + 1) * height * width > _PIXELS):
-            yield batch
-            batch = []
-        batch.append(example)
-    if batch:
-        yield batch
+        try:
+            while pending:
+                example = pending.popleft().result()
+                pending.extend(pool.submit(read, patch) for patch in islice(waiting, 1))
+                yield example
+        finally:
+            for future in pending:
+                future.cancel()

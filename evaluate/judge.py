@@ -1,126 +1,213 @@
-"""Evaluating a checkpoint: which part of the data, which weights, and what is known without the data."""
+"""Evaluating checkpoints: which patches, one pass over them, and what follows from it. Read `judge` first."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from salakseg.classes import ClassMap
 from salakseg.data.patches import PatchIndex, index_patches
-from salakseg.data.splits import Role, Split
-from salakseg.errors import DataError
+from salakseg.errors import DataError, ReportError, TargetError
+from salakseg.evaluate.analyse import analyse
+from salakseg.evaluate.choose import choose_variant, fit_temperature
 from salakseg.evaluate.confusion import ConfusionMatrix
-from salakseg.evaluate.inference import confusion_of
+from salakseg.evaluate.diagnosis import diagnose
+from salakseg.evaluate.ensemble import Evaluation, evaluate
+from salakseg.evaluate.examples import choose_pictures, draw_pictures
+from salakseg.evaluate.findings import Findings
+from salakseg.evaluate.history import TrainingHistory, history_of_records, read_history
+from salakseg.evaluate.inference import Bar, read_batches, to_input
+from salakseg.evaluate.recorded import load_recorded
 from salakseg.evaluate.report import Report
-from salakseg.evaluate.targets import Target
-from salakseg.network.checkpoint import Checkpoint, Weights, load_checkpoint
+from salakseg.evaluate.subjects import Part, Subject, held_out_patches, open_subjects, refuse_other_classes
+from salakseg.evaluate.targets import Target, load_target
+from salakseg.evaluate.thresholds import WANTED_PRECISION
+from salakseg.evaluate.timing import cost_of
+from salakseg.evaluate.units import UnitKind
+from salakseg.evaluate.variants import Way
+from salakseg.network.variant import Variant, Weights
 
-Part = Literal["test", "val"]
+DEFAULT_TARGET = "diversenet"
+
+_TIMED = 4  # patches that the cost is measured on
 
 
-def judge(
-    path: Path,
-    target: Target,
-    *,
-    data_root: Path | None = None,
-    fallback_root: Path | None = None,
-    class_map: ClassMap | None = None,
-    part: Part | None = None,
-    weights: Weights = "ema",
-    device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
-) -> Report:
-    """Measures a checkpoint on held-out patches, or repeats what was stored at training time.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked about a checkpoint.
 
-    Args:
-        path: The checkpoint.
-        target: What to compare with.
+    Attributes:
+        target: Name or file of a target; None for the DiverseNet target, whether it has the classes or not.
         data_root: Where the patches are; None means where they were at training time.
         fallback_root: Where they may be if they are neither named nor where they were.
         class_map: The data's classes; they must be the checkpoint's. None takes the checkpoint's.
         part: "test" or "val"; None means test, or val where the split has no test part.
-        weights: "ema" or "student".
+        weights: Whose weights; None for what the checkpoint prefers.
+        heads: How heads are combined; None for what the checkpoint prefers.
+        tta: Whether every variant is also tried with flips and turns.
+        ensemble: Whether the mean of several checkpoints is measured too.
+        unit: What is resampled for the intervals.
+        wanted_precision: Of pseudo-labels, for the recommended thresholds, 0 to 1.
+        write_default: Whether the variant that is best on validation is stored in the first checkpoint.
+        write_temperature: Whether a temperature is fitted on validation and stored in the first checkpoint.
+        recorded: Whether results of earlier trainers are shown beside.
+        notes: Sentences that a reader must know.
         device: torch device.
-        progress: Called with patches done and to do.
+    """
+
+    target: str | None = None
+    data_root: Path | None = None
+    fallback_root: Path | None = None
+    class_map: ClassMap | None = None
+    part: Part | None = None
+    weights: Weights | None = None
+    heads: str | None = None
+    tta: bool = False
+    ensemble: bool = False
+    unit: UnitKind = "block"
+    wanted_precision: float = WANTED_PRECISION
+    write_default: bool = False
+    write_temperature: bool = False
+    recorded: bool = False
+    notes: tuple[str, ...] = ()
+    device: str = "cpu"
+
+
+def _no_bar(_: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    return nullcontext(lambda done, total: None)
+
+
+def judge(paths: Sequence[Path], question: Question, bar: Bar = _no_bar) -> Report:
+    """Measures checkpoints on held-out patches, or repeats what was stored at training time.
+
+    Args:
+        paths: The checkpoints. The report is on the first; the others are compared with it.
+        question: What is asked.
+        bar: Makes progress bars.
 
     Raises:
-        CheckpointError: The file is no checkpoint.
-        DataError: The wanted part is empty, the classes differ, or the data was named but is not there.
+        CheckpointError: A file is no checkpoint, or the checkpoints tell different classes apart.
+        DataError: The wanted part is empty, the classes differ, a picture is broken, or the data was named but is not
+            there.
+        EngineError: A network has no such head.
+        TargetError: The target cannot be read, or was named and shares no class with the checkpoint.
+        ReportError: Something is asked that needs the patches, or a single checkpoint cannot give.
     """
-    checkpoint = load_checkpoint(path)
-    if class_map is not None and not class_map.same_as(checkpoint.class_map):
-        raise DataError(
-            f"{path} tells apart {', '.join(checkpoint.class_map.names)}, but {class_map.source} has "
-            f"{', '.join(class_map.names)}; use the class mapping that it was trained with."
-        )
-    root = data_root or Path(checkpoint.data_root)
-    if data_root is None and not root.is_dir() and fallback_root is not None:
-        root = fallback_root
-    if data_root is None and not root.is_dir():
-        return _stored(checkpoint, path, target, part, weights)
+    subjects = open_subjects(paths, torch.device(question.device), question.weights, question.heads)
+    first = subjects[0]
+    if question.class_map is not None:
+        refuse_other_classes(first, question.class_map)
+    target = _target(question, first)
+    if question.ensemble and len(subjects) == 1:
+        raise ReportError("--ensemble averages several checkpoints, but only one is named.")
+    root = _root(first, question)
+    if root is None:
+        return _stored(subjects, question, target)
     index = index_patches(root)
-    split = _split_of(checkpoint, index, path)
-    role = Role(part) if part else (Role.TEST if split.patches(index, Role.TEST) else Role.VAL)
-    patches = split.patches(index, role)
-    if not patches:
-        raise DataError(f"{root} has no labelled patch in the {role.value} part of the run's split; try --split val.")
-    model = checkpoint.build(weights).to(device)
-    matrix = confusion_of(
-        model,
-        index,
-        patches,
-        class_map or checkpoint.class_map,
-        torch.device(device),
-        checkpoint.mean,
-        checkpoint.std,
-        progress,
+    notes = list(question.notes)
+    if question.write_default:
+        notes.append(choose_variant(first, index, bar))
+    if question.write_temperature:
+        notes.append(fit_temperature(first, index, bar))
+    part, patches, left_out = held_out_patches(subjects, index, question.part)
+    with bar("evaluate") as progress:
+        evaluation = evaluate(subjects, index, patches, tta=question.tta, ensemble=question.ensemble, progress=progress)
+    matrix = ConfusionMatrix.from_counts(evaluation.counts_PVKK[:, 0].sum(axis=0))
+    findings = analyse(
+        evaluation, subjects, unit=question.unit, wanted_precision=question.wanted_precision, left_out=left_out
     )
-    measured: Part = "test" if role is Role.TEST else "val"
-    return _report(checkpoint, path, target, matrix, measured, len(patches), weights, root)
+    report = _report(subjects, question, target, matrix, part, len(patches), tuple(notes))
+    findings = _complete(findings, report, evaluation, first, index, bar)
+    return replace(report, findings=findings, data_root=str(root), way=evaluation.rows[0].way)
 
 
-def _split_of(checkpoint: Checkpoint, index: PatchIndex, path: Path) -> Split:
-    """The split of the run; photos that came later are in no part."""
-    split = Split.from_rows(checkpoint.split)
-    if not any(photo in split.roles for photo in index.photos()):
-        raise DataError(f"{index.root} holds none of the photos that {path} was trained and tested on.")
-    return Split({photo: split.roles.get(photo, Role.GAP) for photo in index.photos()})
+def _complete(
+    findings: Findings, report: Report, evaluation: Evaluation, subject: Subject, index: PatchIndex, bar: Bar
+) -> Findings:
+    """Adds what needs the network once more: pictures, and the time of the best variant."""
+    class_map = report.class_map
+    wanted = choose_pictures(evaluation.worst, findings.pairs, report.metrics.iou)
+    with bar("pictures") as progress:
+        pictures = draw_pictures(subject, index, wanted, class_map, progress)
+    some = [place for place in index.patches if place.mask is not None and place.photo_key in evaluation.photos]
+    batch = next(read_batches(index, some[:_TIMED], class_map, subject.heads * len(class_map)))
+    image_BCHW = to_input(batch, subject.device, subject.checkpoint.mean, subject.checkpoint.std)
+    return replace(findings, pictures=pictures, cost=cost_of(subject, findings.best.way, image_BCHW))
 
 
-def _stored(checkpoint: Checkpoint, path: Path, target: Target, part: Part | None, weights: Weights) -> Report:
-    stored = checkpoint.evaluation
-    where = f"the patches of {path} are not at {checkpoint.data_root!r}"
+def _target(question: Question, subject: Subject) -> Target:
+    """The target; one that was named must have to do with the classes."""
+    target = load_target(question.target or DEFAULT_TARGET)
+    names = subject.checkpoint.class_map.names
+    if question.target is not None and target.classes and not target.matches(subject.checkpoint.class_map):
+        raise TargetError(
+            f"The target {question.target} names none of the classes of {subject.path} ({', '.join(names)}); give its "
+            "classes these names or aliases."
+        )
+    return target
+
+
+def _root(subject: Subject, question: Question) -> Path | None:
+    """Where the patches are, None if they are nowhere to be found and nobody said where they should be."""
+    if question.data_root is not None:
+        return question.data_root
+    own = subject.checkpoint.data_root
+    if own and Path(own).is_dir():
+        return Path(own)
+    return question.fallback_root
+
+
+def _stored(subjects: Sequence[Subject], question: Question, target: Target) -> Report:
+    first = subjects[0]
+    stored = first.checkpoint.evaluation
+    where = f"the patches of {first.path} are not at {first.checkpoint.data_root!r}"
     if not stored:
         raise DataError(f"{where}, and it was never validated; name the patches with --data-root.")
-    if part not in (None, stored["part"]) or weights != "ema":
+    if question.part not in (None, stored["part"]) or first.variant != Variant():
         raise DataError(
             f"{where}, and it stores only the {stored['part']} figures of the EMA; name the patches with --data-root."
         )
+    asked = question.tta or question.ensemble or question.write_default or question.write_temperature
+    if asked or len(subjects) > 1:
+        raise DataError(f"{where}, and what was asked needs them; name the patches with --data-root.")
     matrix = ConfusionMatrix.from_counts(stored["matrix"])
-    return _report(checkpoint, path, target, matrix, stored["part"], stored["patches"], weights, None)
+    return _report(subjects, question, target, matrix, stored["part"], stored["patches"], question.notes)
 
 
 def _report(
-    checkpoint: Checkpoint,
-    path: Path,
+    subjects: Sequence[Subject],
+    question: Question,
     target: Target,
     matrix: ConfusionMatrix,
     part: Part,
     patches: int,
-    weights: Weights,
-    root: Path | None,
+    notes: tuple[str, ...],
 ) -> Report:
+    first = subjects[0]
+    history = _history(first)
     return Report(
-        title=path.name,
+        title=first.name,
         split=part,
         patches=patches,
-        class_map=checkpoint.class_map,
+        class_map=first.checkpoint.class_map,
         matrix=matrix,
-        weights="EMA" if weights == "ema" else "student",
-        stored=root is None,
-        data_root=None if root is None else str(root),
-        iteration=checkpoint.iteration,
-        recipe=checkpoint.recipe_name,
+        way=Way(first.variant),
+        iteration=first.checkpoint.iteration,
+        recipe=first.checkpoint.recipe_name,
         target=target,
+        history=history,
+        diagnosis=diagnose(history) if history.val_miou else None,
+        recorded=load_recorded() if question.recorded else None,
+        notes=notes,
     )
+
+
+def _history(subject: Subject) -> TrainingHistory:
+    """From the run's log, which goes on after the checkpoint; from the checkpoint itself where there is no log."""
+    checkpoint = subject.checkpoint
+    log = subject.path.resolve().parent.parent / "metrics.jsonl"
+    if subject.path.resolve().parent.name == "checkpoints" and log.is_file():
+        return read_history(log, checkpoint.recipe)
+    return history_of_records(checkpoint.history, checkpoint.recipe)

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from salakseg.classes import BACKGROUND, ClassMap
 from salakseg.errors import TargetError
-from salakseg.evaluate.metrics import Mean, Metrics, finite_or_none, list_or_none, points_text
+from salakseg.evaluate.formats import finite_or_none, list_or_none, points_text
+from salakseg.evaluate.metrics import Mean, Metrics
 
 
 class TargetClass(BaseModel):
@@ -74,6 +75,10 @@ class Target(BaseModel):
         if np.isnan(np.delete(expected, BACKGROUND)).all():
             expected[BACKGROUND] = np.nan
         return expected
+
+    def matches(self, class_map: ClassMap) -> bool:
+        """Whether the target has a figure for any class of a map."""
+        return not bool(np.isnan(self.expected_iou(class_map)).all())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

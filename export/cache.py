@@ -6,22 +6,22 @@ torch is imported only when there is something to convert.
 import json
 import os
 from pathlib import Path
-from typing import Literal
 
 from salakseg.export.metadata import SOURCE_KEY
 from salakseg.network.digest import sha256_of
+from salakseg.network.variant import Weights
 
 
 def cached_onnx(
-    checkpoint: Path, tile: int | None = None, weights: Literal["ema", "student"] = "ema", heads: str = "mean"
+    checkpoint: Path, tile: int | None = None, weights: Weights | None = None, heads: str | None = None
 ) -> tuple[Path, bool]:
     """The ONNX file of a checkpoint.
 
     Args:
         checkpoint: The checkpoint.
         tile: Side of the input in pixels; None for the one that suits the network.
-        weights: "ema" or "student".
-        heads: See `combine_heads`.
+        weights: "ema" or "student"; None for what the checkpoint prefers.
+        heads: See `combine_heads`; None for what the checkpoint prefers.
 
     Returns:
         The file, such as ``best.pt.cache.onnx`` or ``best.pt.512.cache.onnx``, beside the checkpoint (or in the user's
@@ -34,13 +34,12 @@ def cached_onnx(
         ExportError: The file cannot be written, or file and network disagree.
     """
     source = sha256_of(checkpoint)
-    usual = ((tile, None), (weights, "ema"), (heads, "mean"))
-    variant = "".join(f".{part}" for part, default in usual if part != default)
-    path = checkpoint.with_name(f"{checkpoint.name}{variant}.cache.onnx")
+    asked = "".join(f".{part}" for part in (tile, weights, heads) if part is not None)
+    path = checkpoint.with_name(f"{checkpoint.name}{asked}.cache.onnx")
     if not os.access(checkpoint.parent, os.W_OK):
         folder = Path.home() / ".cache" / "salakseg"
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{source[:16]}{variant}.cache.onnx"
+        path = folder / f"{source[:16]}{asked}.cache.onnx"
     if path.is_file() and _source_of(path) == source:
         return path, False
     from salakseg.export.onnx import export_onnx

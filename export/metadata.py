@@ -6,6 +6,8 @@ Every value in an ONNX file's metadata is text; all of ours is JSON.
 import json
 from typing import TYPE_CHECKING
 
+from salakseg.network.variant import Variant
+
 if TYPE_CHECKING:  # its module imports torch, which a file that is already converted does not need
     from salakseg.network.checkpoint import Checkpoint
 
@@ -14,14 +16,13 @@ SOURCE_KEY = "salakseg.source_sha256"
 TILE_OVERLAP_PERCENT = 25
 
 
-def model_metadata(checkpoint: "Checkpoint", tile: int, weights: str, heads: str, source_sha256: str) -> dict[str, str]:
+def model_metadata(checkpoint: "Checkpoint", tile: int, variant: Variant, source_sha256: str) -> dict[str, str]:
     """Metadata of an exported checkpoint.
 
     Args:
         checkpoint: What is exported.
         tile: Side of the input in pixels.
-        weights: "ema" or "student".
-        heads: How the heads are combined.
+        variant: Which weights and heads the file holds, at which temperature.
         source_sha256: Digest of the checkpoint file, by which a converted file is known to be up to date.
 
     Returns:
@@ -44,8 +45,7 @@ def model_metadata(checkpoint: "Checkpoint", tile: int, weights: str, heads: str
         "salakseg.normalisation": {"scale": 255, "mean": list(checkpoint.mean), "std": list(checkpoint.std)},
         "salakseg.gsd_m": checkpoint.gsd_m,
         SOURCE_KEY: source_sha256,
-        "salakseg.weights": weights,
-        "salakseg.heads": heads,
+        **{f"salakseg.{name}": value for name, value in variant.to_dict().items()},
         "salakseg.recipe": checkpoint.recipe_name,
         "salakseg.iteration": checkpoint.iteration,
         "salakseg.versions": checkpoint.versions,

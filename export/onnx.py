@@ -20,9 +20,11 @@ from salakseg.data.patches import index_patches
 from salakseg.errors import DataError, ExportError
 from salakseg.export.metadata import model_metadata
 from salakseg.export.parity import Parity, compare
-from salakseg.network.checkpoint import Checkpoint, Weights, load_checkpoint
+from salakseg.network.checkpoint import Checkpoint, load_checkpoint
 from salakseg.network.digest import sha256_of
-from salakseg.network.model import Segmenter, check_heads, combine_heads
+from salakseg.network.heads import combine_heads
+from salakseg.network.model import Segmenter
+from salakseg.network.variant import Variant, Weights
 
 OPSET = 18
 IR_VERSION = 9
@@ -52,13 +54,13 @@ class Exported:
 class _Probabilities(nn.Module):
     """Normalised images in, class probabilities of the heads together out."""
 
-    def __init__(self, network: Segmenter, heads: str) -> None:
+    def __init__(self, network: Segmenter, variant: Variant) -> None:
         super().__init__()
         self.network = network
-        self.heads = heads
+        self.variant = variant
 
     def forward(self, image: Tensor) -> Tensor:
-        return combine_heads(self.network(image), self.heads)
+        return combine_heads(self.network(image), self.variant.heads, self.variant.temperature)
 
 
 def export_onnx(
@@ -66,8 +68,8 @@ def export_onnx(
     out: Path,
     *,
     tile: int | None = 512,
-    weights: Weights = "ema",
-    heads: str = "mean",
+    weights: Weights | None = None,
+    heads: str | None = None,
     data_root: Path | None = None,
     overwrite: bool = False,
 ) -> Exported:
@@ -80,8 +82,8 @@ def export_onnx(
         checkpoint_path: The checkpoint.
         out: The file to write; it appears only after the comparison.
         tile: Side of the input in pixels, a multiple of the network's stride; None for the one that suits the network.
-        weights: "ema" or "student".
-        heads: See `combine_heads`.
+        weights: "ema" or "student"; None for what the checkpoint prefers.
+        heads: See `combine_heads`; None for what the checkpoint prefers.
         data_root: Where real patches for the comparison are; None looks where they were at training time.
         overwrite: Whether `out` may exist.
 
@@ -91,17 +93,17 @@ def export_onnx(
         ExportError: The file exists, the size does not fit, the disk is full, or file and network disagree.
     """
     checkpoint = load_checkpoint(checkpoint_path)
-    network = checkpoint.build(weights)
+    variant = checkpoint.choose(weights, heads)
+    network = checkpoint.build(variant.weights)
     tile = tile or checkpoint.default_tile
-    check_heads(heads, len(network.heads))
     _check_request(out, tile, network.size_multiple, overwrite)
-    model = _Probabilities(network, heads).eval()
+    model = _Probabilities(network, variant).eval()
     temporary = out.with_name(f".{out.stem}.partial.onnx")
     try:
-        _write(model, temporary, tile, model_metadata(checkpoint, tile, weights, heads, sha256_of(checkpoint_path)))
+        _write(model, temporary, tile, model_metadata(checkpoint, tile, variant, sha256_of(checkpoint_path)))
         real = _real_tiles(checkpoint, data_root, tile)
         tiles = [*real, *_random_tiles(tile)]
-        parity = compare(model, temporary, tiles, checkpoint.mean, checkpoint.std, votes=heads == "vote")
+        parity = compare(model, temporary, tiles, checkpoint.mean, checkpoint.std, votes=variant.votes)
         if not parity.holds:
             raise ExportError(
                 f"{out} was not written: it agrees with torch on {100 * parity.agreement:.3f} % of the pixels only "

@@ -23,10 +23,10 @@ from salakseg.classes import SALAK
 from salakseg.data.scene import Scene, make_scene
 from salakseg.errors import ProjectError
 from salakseg.evaluate.confusion import ConfusionMatrix
-from salakseg.evaluate.judge import judge
+from salakseg.evaluate.files import write_report
+from salakseg.evaluate.judge import Question, judge
 from salakseg.evaluate.metrics import Metrics, compute_metrics
-from salakseg.evaluate.report import Report, write_report
-from salakseg.evaluate.targets import load_target
+from salakseg.evaluate.report import Report
 from salakseg.export.onnx import export_onnx
 from salakseg.mapping.predict import predict_map
 from salakseg.mapping.preview import write_preview
@@ -116,8 +116,8 @@ def run_demo(folder: Path, seed: int, say: Callable[[str], None], bar: Bar) -> D
     say("3/5 report")
     checkpoint = folder / "ckpt.pt"
     shutil.copy(best, checkpoint)
-    with bar("evaluate", "patches") as progress:
-        report = judge(checkpoint, load_target("diversenet"), progress=progress)
+    note = "A synthetic plantation, drawn by the demo: its figures say nothing about real imagery."
+    report = judge([checkpoint], Question(notes=(note,)), lambda what: bar(what, "patches"))
     write_report(report, folder / "report")
     say("4/5 export")
     model = export_onnx(checkpoint, folder / "model.onnx", tile=None).path
@@ -230,7 +230,7 @@ def _files(folder: Path) -> dict[Path, str]:
         folder / "demo_map.png": "the unseen orthomosaic beside its map: look at this first",
         folder / "demo_map.tif": "the map, for QGIS",
         folder / "orthomosaic.tif": "the unseen orthomosaic; orthomosaic_labels.tif is the truth",
-        folder / "report" / "report.png": "how good the network is, class by class",
+        folder / "report" / "report.html": "how good the network is, class by class",
         folder / "model.onnx": "the exported network",
         folder / "ckpt.pt": "the checkpoint",
         folder / "patches": "patches in the field layout, most of them unlabelled",

@@ -53,6 +53,10 @@ class RasterError(SalaksegError):
     """An orthomosaic that cannot be read, or a map that cannot be written."""
 
 
+class SampleError(SalaksegError):
+    """Points that are no sample of a map, or cannot be read as one."""
+
+
 class ClusterError(SalaksegError):
     """A cluster that cannot be reached, or whose workers cannot do the work."""
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from salakseg.network.model import Logits
+from salakseg.network.heads import Logits
 from salakseg.train.losses import balanced_weights, dice_loss, segmentation_loss
 from salakseg.train.pseudo import pseudo_labels
 from salakseg.train.recipe import LossConfig

@@ -154,7 +154,7 @@ def test_heads_that_a_checkpoint_does_not_have_are_refused(
 ) -> None:
     flags = ["--out", tmp_path / "map.tif", "--model", tiny_checkpoint, "--heads", heads, "--device", "cpu"]
     told = command("predict", field / "flights" / "south.tif", *flags, status=1).output
-    assert "neither mean nor vote nor one of the 3 heads" in told
+    assert "nor one of the 3 heads, 1 to 3" in told
     assert not list(tmp_path.iterdir())
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,8 @@ from torchmetrics.functional import classification as torchmetrics
 
 from salakseg.classes import IGNORE_INDEX
 from salakseg.evaluate.confusion import ConfusionMatrix
-from salakseg.evaluate.metrics import Metrics, compute_metrics, count_text, percent_text, points_text
+from salakseg.evaluate.formats import count_text, percent_text, points_text
+from salakseg.evaluate.metrics import OVERALL, PER_CLASS, Metrics, compute_metrics, figures_of
 
 Ids = NDArray[np.uint8]
 Case = tuple[int, Ids, Ids]
@@ -85,6 +87,45 @@ def test_figures_equal_those_of_scikit_learn(case: Case) -> None:
     iou[present] = sklearn_metrics.jaccard_score(truth, guess, labels=present, average=None, zero_division=0)
     np.testing.assert_allclose(metrics.iou, iou, rtol=1e-12)
     np.testing.assert_array_equal(metrics.predicted, np.bincount(guess, minlength=classes))
+
+
+@against_adversaries
+def test_agreement_figures_equal_those_of_scikit_learn(case: Case) -> None:
+    _, label, prediction = case
+    _, metrics = measure(case)
+    truth, guess = label[label != IGNORE_INDEX], prediction[label != IGNORE_INDEX]
+    if truth.size == 0:
+        assert np.isnan([metrics.kappa, metrics.mcc, metrics.frequency_weighted_iou]).all()
+        assert math.isnan(metrics.balanced_accuracy.value)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of classes without truth, which its mean leaves out like ours
+        recall = sklearn_metrics.recall_score(truth, guess, labels=np.unique(truth), average="macro")
+        kappa = sklearn_metrics.cohen_kappa_score(truth, guess)
+    assert metrics.balanced_accuracy.value == pytest.approx(recall)
+    assert metrics.balanced_accuracy.classes == len(np.unique(truth))
+    assert metrics.kappa == pytest.approx(kappa, nan_ok=True)
+    if len(np.unique(truth)) == 1 or len(np.unique(guess)) == 1:
+        assert math.isnan(metrics.mcc)  # scikit-learn says 0, which would be as good as chance
+    else:
+        assert metrics.mcc == pytest.approx(sklearn_metrics.matthews_corrcoef(truth, guess))
+    weighted = sklearn_metrics.jaccard_score(truth, guess, average="weighted", zero_division=0)
+    assert metrics.frequency_weighted_iou == pytest.approx(weighted)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 2**32))
+def test_many_matrices_at_once_give_what_each_gives(classes: int, seed: int) -> None:
+    counts = (
+        np.random.default_rng(seed).integers(0, 3, (2, 4, classes, classes)) * np.array([1, 10**9])[:, None, None, None]
+    )
+    together = figures_of(counts)
+    for place in np.ndindex(2, 4):
+        alone = compute_metrics(ConfusionMatrix.from_counts(counts[place]))
+        for name in PER_CLASS:
+            np.testing.assert_allclose(together[name][place], getattr(alone, name))
+        for name in OVERALL:
+            np.testing.assert_allclose(together[name][place], alone.overall_value(name))
 
 
 @against_adversaries

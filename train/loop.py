@@ -17,8 +17,9 @@ from salakseg.data.patches import PatchIndex
 from salakseg.data.splits import Role
 from salakseg.errors import DataError, TrainingError
 from salakseg.evaluate.confusion import ConfusionMatrix
+from salakseg.evaluate.formats import list_or_none
 from salakseg.evaluate.inference import confusion_of
-from salakseg.evaluate.metrics import compute_metrics, list_or_none
+from salakseg.evaluate.metrics import compute_metrics
 from salakseg.network.checkpoint import save_checkpoint
 from salakseg.network.model import Segmenter
 from salakseg.train.augment import View, resize_view, weak_view

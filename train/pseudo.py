@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from salakseg.classes import BACKGROUND, IGNORE_INDEX
-from salakseg.network.model import Logits
+from salakseg.network.heads import Logits
 
 
 @dataclass(frozen=True, slots=True)

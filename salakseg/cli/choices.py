@@ -17,11 +17,24 @@ class Weights(StrEnum):
     student = "student"
 
 
+def as_choice(weights: Weights | None) -> Literal["ema", "student"] | None:
+    """The option as the library has it."""
+    return None if weights is None else weights.value
+
+
 class Part(StrEnum):
     """Which held-out part of the data."""
 
     test = "test"
     val = "val"
+
+
+class Unit(StrEnum):
+    """What is drawn as a whole for an interval."""
+
+    block = "block"
+    photo = "photo"
+    folder = "folder"
 
 
 class Device(StrEnum):

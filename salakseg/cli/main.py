@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from salakseg import __version__
-from salakseg.cli import demo, exporting, predicting, reporting, training
+from salakseg.cli import assessing, demo, exporting, predicting, reporting, training
 from salakseg.cli.console import INTERRUPTED, say
 from salakseg.errors import SalaksegError
 
@@ -73,6 +73,8 @@ app.command("recipes")(training.recipes)
 app.command("report")(reporting.report)
 app.command("export")(exporting.export)
 app.command("predict")(predicting.predict)
+app.command("sample")(assessing.sample)
+app.command("accuracy")(assessing.accuracy)
 app.command("demo")(demo.demo)
 
 

@@ -2,12 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Literal
 
 from salakseg.cli.choices import MapDevice
 from salakseg.cli.console import say
 from salakseg.errors import EngineError
 from salakseg.network.opening import EngineSpec, ModelFile
+from salakseg.network.variant import Weights
 
 
 def choose_models(
@@ -15,8 +15,8 @@ def choose_models(
     device: MapDevice,
     *,
     tile: int | None,
-    weights: Literal["ema", "student"],
-    heads: str,
+    weights: Weights | None,
+    heads: str | None,
     tta: bool,
     workers: int | None = None,
 ) -> EngineSpec:
@@ -26,8 +26,8 @@ def choose_models(
         models: Files; None for the best checkpoint of the project's newest run.
         device: Where to compute.
         tile: Side of the tiles, pixels; None for the one that suits the checkpoint, or the ONNX file's own.
-        weights: Which weights of a checkpoint.
-        heads: How a checkpoint's heads are combined.
+        weights: Which weights of a checkpoint; None for what it prefers.
+        heads: How a checkpoint's heads are combined; None for what it prefers.
         tta: Whether to average over the eight flips and turns.
         workers: Processes that share this machine's cores; None for one.
 
@@ -51,12 +51,12 @@ def choose_models(
     return spec
 
 
-def _check(path: Path, tile: int | None, weights: str, heads: str) -> None:
+def _check(path: Path, tile: int | None, weights: Weights | None, heads: str | None) -> None:
     if path.suffix.lower() not in (".pt", ".pth", ".onnx"):
         raise EngineError(f"{path} is neither a checkpoint (.pt) nor an exported model (.onnx).")
     if not path.is_file():
         raise EngineError(f"{path} does not exist; name a checkpoint (.pt) or an exported model (.onnx) by --model.")
-    if path.suffix.lower() == ".onnx" and (weights != "ema" or heads != "mean"):
+    if path.suffix.lower() == ".onnx" and (weights is not None or heads is not None):
         raise EngineError(f"{path} has one set of weights and heads; --weights and --heads need the checkpoint (.pt).")
     if path.suffix.lower() == ".onnx" and tile is not None:
         from salakseg.network.onnx_engine import OnnxEngine
@@ -85,7 +85,7 @@ def _device(models: list[Path], device: MapDevice) -> str:
     return pick_device(device.value)
 
 
-def _as_file(path: Path, device: str, tile: int | None, weights: Literal["ema", "student"], heads: str) -> ModelFile:
+def _as_file(path: Path, device: str, tile: int | None, weights: Weights | None, heads: str | None) -> ModelFile:
     if path.suffix.lower() == ".onnx" or device in ("cuda", "mps"):
         return ModelFile(path, path.name)
     from salakseg.export.cache import cached_onnx

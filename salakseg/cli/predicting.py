@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from salakseg.cli.choices import MapDevice, ProbabilityKind, Weights, Window, parse_bands, parse_gsd, parse_scale
+from salakseg.cli.choices import (
+    MapDevice,
+    ProbabilityKind,
+    Weights,
+    Window,
+    as_choice,
+    parse_bands,
+    parse_gsd,
+    parse_scale,
+)
 from salakseg.cli.console import progress_bar, say
 from salakseg.errors import RasterError, SalaksegError
 
@@ -39,11 +48,17 @@ def predict(
             rich_help_panel=MODEL,
         ),
     ] = None,
-    weights: Annotated[Weights, typer.Option(help="Which weights of a .pt.", rich_help_panel=MODEL)] = Weights.ema,
+    weights: Annotated[
+        Weights | None,
+        typer.Option(help="Which weights of a .pt. Default: what it prefers, ema.", rich_help_panel=MODEL),
+    ] = None,
     heads: Annotated[
-        str,
-        typer.Option(help="Heads of a .pt: mean, vote, or the number of one.", rich_help_panel=MODEL),
-    ] = "mean",
+        str | None,
+        typer.Option(
+            help="Heads of a .pt: mean, prob, vote, diversenet, or the number of one. Default: what it prefers, mean.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     tta: Annotated[
         bool,
         typer.Option("--tta", help="Average over eight flips and turns; 8 times as slow.", rich_help_panel=MODEL),
@@ -154,7 +169,7 @@ def predict(
     )
     wanted = Products(out, out_dir, confidence, probabilities, areas, polygons, preview)
     tasks = plan_products(orthomosaics, wanted, overwrite=overwrite, resume=resume)
-    spec = choose_models(model, device, tile=tile, weights=weights.value, heads=heads, tta=tta, workers=workers)
+    spec = choose_models(model, device, tile=tile, weights=as_choice(weights), heads=heads, tta=tta, workers=workers)
     engine = open_engine(spec)
     say(f"model: {engine.name}, runs on {engine.runs_on}")
     if (fallen := slower_than_wanted(spec, engine)) is not None:

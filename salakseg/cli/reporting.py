@@ -1,60 +1,132 @@
 """``salakseg report``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from salakseg.cli.choices import Device, Part, Weights
+from salakseg.cli.choices import Device, Part, Unit, Weights, as_choice
 from salakseg.cli.console import progress_bar, say, stdout
+
+if TYPE_CHECKING:
+    from salakseg.evaluate.report import Report
+
+DATA = "What is measured"
+STORE = "What is stored in the checkpoint, chosen on validation"
 
 
 def report(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, or a run's folder for its best one.")],
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Checkpoint, or a run's folder for its best one; more to compare with it.")
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the report's files; default: report/ of the run.")
+        Path | None, typer.Option(help="Folder for the report's files; default: report/ of the first run.")
     ] = None,
     data_root: Annotated[
-        Path | None, typer.Option(envvar="SALAKSEG_DATA_ROOT", help="Where the patches are; default: where they were.")
+        Path | None,
+        typer.Option(
+            envvar="SALAKSEG_DATA_ROOT",
+            help="Where the patches are; default: where they were.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     class_mapping: Annotated[
-        Path | None, typer.Option(envvar="SALAKSEG_CLASS_MAPPING", help="Checked against the checkpoint's classes.")
+        Path | None,
+        typer.Option(
+            envvar="SALAKSEG_CLASS_MAPPING", help="Checked against the checkpoint's classes.", rich_help_panel=DATA
+        ),
     ] = None,
-    split: Annotated[Part | None, typer.Option(help="Default: test, or val where there is no test part.")] = None,
-    weights: Annotated[Weights, typer.Option(help="Which weights to judge.")] = Weights.ema,
-    target: Annotated[str, typer.Option(help="Target to compare with: a name or a TOML file.")] = "diversenet",
+    split: Annotated[
+        Part | None, typer.Option(help="Default: test, or val where there is no test part.", rich_help_panel=DATA)
+    ] = None,
+    weights: Annotated[
+        Weights | None,
+        typer.Option(help="Whose weights the report is on. Default: what it prefers, ema.", rich_help_panel=DATA),
+    ] = None,
+    heads: Annotated[
+        str | None,
+        typer.Option(
+            help="mean, prob, vote, diversenet, or the number of a head. Default: what it prefers, mean.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    tta: Annotated[
+        bool,
+        typer.Option("--tta", help="Try every variant with eight flips and turns as well.", rich_help_panel=DATA),
+    ] = False,
+    ensemble: Annotated[
+        bool,
+        typer.Option("--ensemble", help="Measure the mean of all checkpoints as well.", rich_help_panel=DATA),
+    ] = False,
+    unit: Annotated[
+        Unit,
+        typer.Option(
+            help="What intervals resample: blocks of consecutive photos, photos or folders.", rich_help_panel=DATA
+        ),
+    ] = Unit.block,
+    target: Annotated[
+        str | None, typer.Option(help="Target to compare with: a name or a TOML file. Default: diversenet.")
+    ] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Show the recorded results of earlier trainers beside.")
+    ] = False,
+    precision: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Wanted share of right pseudo-labels, for recommended thresholds.")
+    ] = 0.9,
+    note: Annotated[
+        list[str] | None, typer.Option(help="A sentence that readers must know; may be given several times.")
+    ] = None,
+    write_default: Annotated[
+        bool, typer.Option("--write-default", help="The best variant, for export and predict.", rich_help_panel=STORE)
+    ] = False,
+    write_temperature: Annotated[
+        bool,
+        typer.Option("--write-temperature", help="The temperature that calibrates it.", rich_help_panel=STORE),
+    ] = False,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
 ) -> None:
-    """Say how good a checkpoint is, class by class, against the DiverseNet target."""
+    """Say how good a checkpoint is, class by class, against the DiverseNet target, and where it fails."""
     from salakseg.classes import ClassMap
-    from salakseg.evaluate.judge import judge
-    from salakseg.evaluate.report import write_report
-    from salakseg.evaluate.targets import load_target
+    from salakseg.evaluate.files import write_report
+    from salakseg.evaluate.judge import Question, judge
     from salakseg.evaluate.terminal import render_terminal
     from salakseg.network.device import pick_device
     from salakseg.project import load_project
 
-    if checkpoint.is_dir():  # a run
-        checkpoint = checkpoint / "checkpoints" / "best.pt"
-    with progress_bar("evaluate", "patches") as progress:
-        result = judge(
-            checkpoint,
-            load_target(target),
-            data_root=data_root,
-            fallback_root=load_project().data_root,
-            class_map=None if class_mapping is None else ClassMap.from_csv(class_mapping),
-            part=None if split is None else split.value,
-            weights=weights.value,
-            device=pick_device(device.value),
-            progress=progress,
-        )
+    paths = [path / "checkpoints" / "best.pt" if path.is_dir() else path for path in checkpoints]
+    question = Question(
+        target=target,
+        data_root=data_root,
+        fallback_root=load_project().data_root,
+        class_map=None if class_mapping is None else ClassMap.from_csv(class_mapping),
+        part=None if split is None else split.value,
+        weights=as_choice(weights),
+        heads=heads,
+        tta=tta,
+        ensemble=ensemble,
+        unit=unit.value,
+        wanted_precision=precision,
+        write_default=write_default,
+        write_temperature=write_temperature,
+        recorded=history,
+        notes=tuple(note or ()),
+        device=pick_device(device.value),
+    )
+    result = judge(paths, question, lambda what: progress_bar(what, "patches"))
     stdout.print(render_terminal(result))
-    folder = out or _report_folder(checkpoint)
-    write_report(result, folder)
-    say(f"report: {folder} (report.json, report.png, per_class.csv, confusion.csv)")
+    written = write_report(result, out or _report_folder(paths[0]), _base_recipe(result))
+    say(f"report: {written['report.html']}; beside it {len(written) - 1} files: tables, figures and report.json")
 
 
 def _report_folder(checkpoint: Path) -> Path:
     """``report/`` of the run, or of the checkpoint's own folder where it was copied out of a run."""
     folder = checkpoint.resolve().parent
     return (folder.parent if folder.name == "checkpoints" else folder) / "report"
+
+
+def _base_recipe(result: "Report") -> str:
+    """The recipe that recommended thresholds change: the run's own, if it self-trains and comes with the package."""
+    from salakseg.train.recipe import recipe_names
+
+    self_trains = result.findings is not None and result.findings.thresholds.present is not None
+    return result.recipe if self_trains and result.recipe in recipe_names() else "phase2"

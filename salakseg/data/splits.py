@@ -183,7 +183,7 @@ class _Order:
 
     def __init__(self, index: PatchIndex, survey: Survey) -> None:
         everything = list(index.photos())
-        self.places = _flight_places(everything)
+        self.places = flight_places(everything)
         labelled = [photo for photo in everything if photo in survey.pixels]
         labelled.sort(key=lambda photo: (natural_key(photo.folder), self.places[photo]))
         self.photos = labelled
@@ -193,7 +193,7 @@ class _Order:
         self.pixels = np.array([survey.pixels[photo] for photo in labelled], dtype=float)
 
 
-def _flight_places(photos: Sequence[Photo]) -> dict[Photo, int]:
+def flight_places(photos: Sequence[Photo]) -> dict[Photo, int]:
     """Place of each photo along the flight of its folder.
 
     The number in the name, where all names of a folder share the rest (``DJI_0462``); else the position in natural

@@ -8,21 +8,19 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from salakseg.classes import ClassMap
 from salakseg.errors import CheckpointError, ClassMapError
 from salakseg.network.config import NetworkConfig
 from salakseg.network.model import Segmenter
+from salakseg.network.variant import Variant, Weights, check_heads
 
 SCHEMA = "salakseg.checkpoint"
-SCHEMA_VERSION = 1
-
-Weights = Literal["ema", "student"]
+SCHEMA_VERSION = 2
 
 LEAST_TILE = 128
 """Smaller tiles are mostly overlap."""
@@ -51,6 +49,7 @@ class Checkpoint:
         iteration: Training steps done.
         history: One record for each evaluation: iteration, loss figures, mIoUs, IoU by class.
         evaluation: The stored validation of these weights: part, patches, confusion matrix [K][K].
+        variant: How the network is used unless somebody asks otherwise; `salakseg report --write-default` chooses it.
         training: Optimizer, gradient scaler, random states and best score, for going on; empty when published.
         versions: Versions of the packages that wrote the file.
         created: Time of writing, ISO 8601, UTC.
@@ -71,6 +70,7 @@ class Checkpoint:
     iteration: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     evaluation: dict[str, Any] = field(default_factory=dict)
+    variant: Variant = field(default_factory=Variant)
     training: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
@@ -84,6 +84,18 @@ class Checkpoint:
     def class_map(self) -> ClassMap:
         """The classes that the network tells apart."""
         return ClassMap.from_records(self.classes, "the checkpoint's class map")
+
+    def choose(self, weights: Weights | None = None, heads: str | None = None) -> Variant:
+        """The checkpoint's own variant, changed where somebody asks for other weights or heads.
+
+        Raises:
+            EngineError: The network has no such head.
+        """
+        own = self.variant
+        variant = Variant(weights or own.weights, heads or own.heads)
+        check_heads(variant.heads, len(self.network.head_dropout))
+        # A temperature belongs to the variant that it was fitted on
+        return own if (variant.weights, variant.heads) == (own.weights, own.heads) else variant
 
     def build(self, weights: Weights = "ema") -> Segmenter:
         """The network with its weights, in evaluation mode on the CPU."""
@@ -110,6 +122,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "network": checkpoint.network.model_dump(),
+        "variant": checkpoint.variant.to_dict(),
         "versions": package_versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -144,9 +157,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         values = {name: content[name] for name in names}
         values["network"] = NetworkConfig.model_validate(values["network"])
+        values["variant"] = Variant.from_dict(values["variant"])
         checkpoint = Checkpoint(**values)
         _ = checkpoint.class_map
-    except (KeyError, TypeError, ValidationError, ClassMapError) as error:
+    except (KeyError, TypeError, ValueError, ClassMapError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path} is an incomplete checkpoint ({reason}); take another one of the run.") from error
     return checkpoint

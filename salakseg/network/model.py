@@ -5,60 +5,19 @@ Axes: B image of the batch, N head, K class, C channel, H row, W column.
 
 from collections.abc import Sequence
 from textwrap import shorten
-from typing import NamedTuple, cast
+from typing import cast
 
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from salakseg.errors import EngineError, RecipeError
+from salakseg.errors import RecipeError
 from salakseg.network.config import IMAGENET_MEAN, IMAGENET_STD, NetworkConfig
+from salakseg.network.heads import Logits
 from salakseg.network.weights import load_encoder_weights
 
 _DIVERSE_WIDTH = 256  # channels inside a head of DiverseNet
-
-
-class Logits(NamedTuple):
-    """What the network returns.
-
-    Attributes:
-        heads_BNKHW: Logits of every head, float [B, N, K, H, W], at the size of the input.
-        mean_BKHW: Their mean over the heads.
-    """
-
-    heads_BNKHW: Tensor
-    mean_BKHW: Tensor
-
-
-def combine_heads(logits: Logits, heads: str = "mean") -> Tensor:
-    """Class probabilities of several heads together.
-
-    Args:
-        logits: Of every head.
-        heads: "mean": softmax of the mean of the logits; "vote": the share of the heads that have the class as their
-            most probable one; a number from "1" on: softmax of that head alone. See `check_heads`.
-
-    Returns:
-        Probabilities [B, K, H, W], summing to one over K.
-    """
-    if heads == "mean":
-        return logits.mean_BKHW.softmax(dim=1)
-    if heads == "vote":
-        winners_BNHW = logits.heads_BNKHW.argmax(dim=2)
-        classes = logits.heads_BNKHW.shape[2]
-        return functional.one_hot(winners_BNHW, classes).permute(0, 1, 4, 2, 3).float().mean(dim=1)
-    return logits.heads_BNKHW[:, int(heads) - 1].softmax(dim=1)
-
-
-def check_heads(heads: str, count: int) -> None:
-    """Refuses a way to combine heads that a network with `count` of them does not have.
-
-    Raises:
-        EngineError: It is neither "mean" nor "vote" nor one of the heads, counted from 1.
-    """
-    if heads not in ("mean", "vote") and not (heads.isdecimal() and 1 <= int(heads) <= count):
-        raise EngineError(f"--heads {heads} is neither mean nor vote nor one of the {count} heads, 1 to {count}.")
 
 
 class Segmenter(nn.Module):

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from salakseg.errors import EngineError
 from salakseg.network.combine import MeanEngine, TurnedEngine
 from salakseg.network.digest import sha256_of
 from salakseg.network.engine import Engine
 from salakseg.network.onnx_engine import OnnxEngine
+from salakseg.network.variant import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class EngineSpec:
         models: The files; several are averaged.
         device: "cpu", "cuda", "mps" or "tensorrt".
         tile: Side of the tiles for checkpoints, pixels, None for the one that suits; an ONNX file has its own.
-        weights: Which weights of a checkpoint.
-        heads: How a checkpoint's heads are combined, see `combine_heads`.
+        weights: Which weights of a checkpoint; None for what it prefers.
+        heads: How a checkpoint's heads are combined, see `WAYS`; None for what it prefers.
         tta: Whether to average over the eight flips and turns.
         threads: Threads of ONNX Runtime on a CPU; 0 for one a core.
     """
@@ -43,8 +43,8 @@ class EngineSpec:
     models: tuple[ModelFile, ...]
     device: str = "cpu"
     tile: int | None = None
-    weights: Literal["ema", "student"] = "ema"
-    heads: str = "mean"
+    weights: Weights | None = None
+    heads: str | None = None
     tta: bool = False
     threads: int = 0
 

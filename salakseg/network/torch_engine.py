@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from salakseg.classes import ClassMap
 from salakseg.errors import EngineError
-from salakseg.network.checkpoint import Weights, load_checkpoint
+from salakseg.network.checkpoint import load_checkpoint
 from salakseg.network.digest import sha256_of
-from salakseg.network.model import Logits, check_heads, combine_heads, normalise
+from salakseg.network.heads import Logits, combine_heads
+from salakseg.network.model import normalise
+from salakseg.network.variant import Weights
 
 
 class TorchEngine:
@@ -21,8 +23,8 @@ class TorchEngine:
         path: Checkpoint of `salakseg train`.
         device: torch device; on CUDA the network runs in bfloat16 or float16 and returns float32.
         tile: Side of the tile in pixels, a multiple of 16; None for the one that suits the network.
-        weights: "ema" or "student".
-        heads: See `combine_heads`.
+        weights: "ema" or "student"; None for what the checkpoint prefers.
+        heads: See `combine_heads`; None for what the checkpoint prefers.
 
     Raises:
         CheckpointError: The file is no checkpoint.
@@ -30,23 +32,27 @@ class TorchEngine:
     """
 
     def __init__(
-        self, path: Path, device: str = "cuda", tile: int | None = None, weights: Weights = "ema", heads: str = "mean"
+        self,
+        path: Path,
+        device: str = "cuda",
+        tile: int | None = None,
+        weights: Weights | None = None,
+        heads: str | None = None,
     ) -> None:
         checkpoint = load_checkpoint(path)
         self._class_map = checkpoint.class_map
         self._gsd_m = checkpoint.gsd_m
         self._path = path
         self._tile = tile or checkpoint.default_tile
-        self._weights, self._heads = weights, heads
+        self._variant = checkpoint.choose(weights, heads)
         self._device = torch.device(device)
-        self._model = checkpoint.build(weights).to(self._device).to(memory_format=torch.channels_last)
+        self._model = checkpoint.build(self._variant.weights).to(self._device).to(memory_format=torch.channels_last)
         self._mean, self._std = checkpoint.mean, checkpoint.std
         on_cuda = self._device.type == "cuda"
         native = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
         half = torch.bfloat16 if native else torch.float16
         if self._tile % self._model.size_multiple:
             raise EngineError(f"--tile {tile} does not suit {path}; take a multiple of {self._model.size_multiple}.")
-        check_heads(heads, len(self._model.heads))
         self._pinned: torch.Tensor | None = None
         self._autocast = torch.autocast(self._device.type, dtype=half, enabled=on_cuda)
 
@@ -72,8 +78,10 @@ class TorchEngine:
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """The checkpoint and its digest, which weights and which heads."""
-        about = {"weights": self._weights, "heads": self._heads}
+        """The checkpoint and its digest, which weights and which heads, and the temperature if there is one."""
+        about = {name: str(value) for name, value in self._variant.to_dict().items()}
+        if self._variant.temperature == 1:
+            del about["temperature"]
         return {"model": self._path.name, "model_sha256": sha256_of(self._path), **about}
 
     @property
@@ -90,7 +98,7 @@ class TorchEngine:
         with self._autocast:
             logits = self._model(image)
         full = Logits(logits.heads_BNKHW.float(), logits.mean_BKHW.float())
-        prob: NDArray[np.float32] = combine_heads(full, self._heads).cpu().numpy()
+        prob: NDArray[np.float32] = combine_heads(full, self._variant.heads, self._variant.temperature).cpu().numpy()
         return prob
 
     def _upload(self, image_BCHW: NDArray[np.uint8]) -> torch.Tensor:

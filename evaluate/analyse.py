@@ -1,0 +1,140 @@
+"""From what one pass counted to findings: intervals, comparisons, thresholds, calibration, places.
+
+Axes: P photo, U unit, V variant, R replicate, K class.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from salakseg.evaluate.bootstrap import Interval, draw_units, interval_of, resample_figures
+from salakseg.evaluate.boundary import boundary_iou
+from salakseg.evaluate.calibration import calibration_of
+from salakseg.evaluate.confusion import ConfusionMatrix
+from salakseg.evaluate.ensemble import Evaluation, Row
+from salakseg.evaluate.failures import confused_pairs, error_places, folders_of, places_of
+from salakseg.evaluate.findings import Contender, Findings
+from salakseg.evaluate.metrics import OVERALL, PER_CLASS, compute_metrics
+from salakseg.evaluate.subjects import Subject
+from salakseg.evaluate.thresholds import WANTED_PRECISION, analyse_thresholds, present_thresholds
+from salakseg.evaluate.units import UnitKind, units_of
+
+SCORE = "miou_without_background"
+"""The figure that variants and checkpoints are compared by; the trainer chooses by it as well."""
+
+N = TypeVar("N", bound=np.generic)
+
+
+def analyse(
+    evaluation: Evaluation,
+    subjects: Sequence[Subject],
+    *,
+    unit: UnitKind = "block",
+    wanted_precision: float = WANTED_PRECISION,
+    left_out: int = 0,
+) -> Findings:
+    """Derives all findings but the pictures and the cost.
+
+    Args:
+        evaluation: What the pass counted.
+        subjects: The checkpoints of the pass.
+        unit: What is resampled.
+        wanted_precision: Of pseudo-labels, for the recommended thresholds.
+        left_out: Patches that another checkpoint was trained with.
+    """
+    recipe = subjects[0].checkpoint.recipe
+    gap = int(recipe.get("data", {}).get("gap", 0))
+    unit_P = units_of(evaluation.photos, unit, gap)
+    units = max(unit_P) + 1
+    draws_RU = draw_units(units)
+    counts_UVKK = _by_unit(evaluation.counts_PVKK, unit_P)
+    edges_UK3 = _by_unit(evaluation.edges.counts_PK3, unit_P)
+    own_KK = evaluation.counts_PVKK[:, 0].sum(axis=0)
+    contenders = list(zip(evaluation.rows, _contenders(evaluation, counts_UVKK, draws_RU), strict=True))
+    return Findings(
+        photos=len(evaluation.photos),
+        unit=unit,
+        units=units,
+        block=gap + 1,
+        intervals=_intervals(counts_UVKK[:, 0], edges_UK3, draws_RU),
+        boundary_iou=boundary_iou(edges_UK3.sum(axis=0)),
+        variants=_mark_best([contender for row, contender in contenders if row.subject == 0]),
+        cost=None,
+        runs=_runs(contenders, subjects) if len(subjects) > 1 else (),
+        disagreement={weights: tally.share_NN for weights, tally in evaluation.disagreement.items()},
+        thresholds=analyse_thresholds(
+            _by_unit(evaluation.labeller.bins_PKB2, unit_P),
+            draws_RU,
+            evaluation.labeller_weights,
+            present_thresholds(recipe, len(own_KK)),
+            wanted_precision,
+        ),
+        calibration=calibration_of(
+            _by_unit(evaluation.confidence.reliability_PB3, unit_P),
+            draws_RU,
+            evaluation.rows[0].way.variant.temperature,
+        ),
+        folders=folders_of(evaluation.photos, evaluation.patches_P, evaluation.counts_PVKK[:, 0]),
+        places=places_of(evaluation.photos, evaluation.patches_P, evaluation.counts_PVKK[:, 0]),
+        pairs=confused_pairs(own_KK),
+        errors=error_places(evaluation.edges.near_P4, evaluation.edges.distances),
+        left_out=left_out,
+    )
+
+
+def _intervals(
+    counts_UKK: NDArray[np.int64], edges_UK3: NDArray[np.int64], draws_RU: NDArray[np.float64]
+) -> dict[str, Interval]:
+    units, classes = counts_UKK.shape[:2]
+    replicates = resample_figures(counts_UKK, draws_RU, [*PER_CLASS, *OVERALL])
+    edges = (draws_RU @ edges_UK3.reshape(units, -1).astype(np.float64)).reshape(-1, classes, 3)
+    replicates["boundary_iou"] = boundary_iou(edges)
+    return {name: interval_of(values, units) for name, values in replicates.items()}
+
+
+def _contenders(
+    evaluation: Evaluation, counts_UVKK: NDArray[np.int64], draws_RU: NDArray[np.float64]
+) -> list[Contender]:
+    """Each row beside the first, over the same draws."""
+    found: list[Contender] = []
+    first: NDArray[np.float64] | None = None
+    for v, row in enumerate(evaluation.rows):
+        score_R = resample_figures(counts_UVKK[:, v], draws_RU, [SCORE])[SCORE]
+        metrics = compute_metrics(ConfusionMatrix.from_counts(counts_UVKK[:, v].sum(axis=0)))
+        first = score_R if first is None else first
+        reference = found[0].metrics if found else metrics
+        found.append(
+            Contender(
+                name=row.way.text,
+                way=row.way,
+                metrics=metrics,
+                difference=metrics.overall_value(SCORE) - reference.overall_value(SCORE),
+                interval=interval_of(score_R - first, len(counts_UVKK)),
+                is_subject=v == 0,
+                is_best=False,
+            )
+        )
+    return found
+
+
+def _runs(contenders: Sequence[tuple[Row, Contender]], subjects: Sequence[Subject]) -> tuple[Contender, ...]:
+    """The checkpoints, each as it is used by default, and their mean."""
+    chosen = [(row, contender) for row, contender in contenders if contender.is_subject or row.subject != 0]
+    names = [f"mean of the {len(subjects)}" if row.subject is None else subjects[row.subject].name for row, _ in chosen]
+    return _mark_best([replace(run, name=name) for (_, run), name in zip(chosen, names, strict=True)])
+
+
+def _mark_best(contenders: Sequence[Contender]) -> tuple[Contender, ...]:
+    scores = np.nan_to_num([contender.metrics.overall_value(SCORE) for contender in contenders], nan=-1.0)
+    best = int(scores.argmax())  # the first of equals: the report's own before others
+    return tuple(replace(contender, is_best=number == best) for number, contender in enumerate(contenders))
+
+
+def _by_unit(values_P: NDArray[N], unit_P: Sequence[int]) -> NDArray[N]:
+    """Sums over the photos of each unit, [P, ...] to [U, ...]."""
+    summed = np.zeros((max(unit_P) + 1, *values_P.shape[1:]), values_P.dtype)
+    np.add.at(summed, np.asarray(unit_P), values_P)
+    return summed

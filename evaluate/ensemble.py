@@ -1,0 +1,235 @@
+"""Every variant of a checkpoint in one pass over the patches: two forward passes a batch, student and EMA, give all.
+
+Axes: B image, N head, K class, H row, W column, P photo, V variant.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from salakseg.classes import IGNORE_INDEX
+from salakseg.data.patches import Patch, PatchIndex, Photo
+from salakseg.evaluate.calibration import LogitSample
+from salakseg.evaluate.inference import Example, forward, read_batches, to_input
+from salakseg.evaluate.subjects import Subject
+from salakseg.evaluate.tallies import ConfidenceTally, DisagreementTally, EdgeTally, confusions
+from salakseg.evaluate.variants import TURNS, TurnedMean, Way, predictions, turn, ways_of
+from salakseg.evaluate.worst import WorstPatches
+from salakseg.network.heads import Logits, combine_heads, most_probable
+from salakseg.network.variant import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table of variants.
+
+    Attributes:
+        subject: Number of the checkpoint; None for the mean of all checkpoints.
+        way: How it is used; of the mean of all, how the first one is.
+    """
+
+    subject: int | None
+    way: Way
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What one pass counted.
+
+    Attributes:
+        rows: The variants, V of them; the first is the one that the report is on.
+        photos: The photos, P of them, in the order of the patches.
+        patches_P: Patches of each photo.
+        counts_PVKK: Confusion matrices, int64.
+        edges: Boundary counts of the first variant.
+        confidence: Confidence of the first variant.
+        labeller: Confidence of the pseudo-labels that the run's labeller would give.
+        labeller_weights: Whose weights these are: "ema" for a teacher, "student" where it labels for itself.
+        disagreement: Between the heads, by weights; empty with a single head.
+        worst: Patches to look at.
+    """
+
+    rows: tuple[Row, ...]
+    photos: tuple[Photo, ...]
+    patches_P: NDArray[np.int64]
+    counts_PVKK: NDArray[np.int64]
+    edges: EdgeTally
+    confidence: ConfidenceTally
+    labeller: ConfidenceTally
+    labeller_weights: Weights
+    disagreement: dict[Weights, DisagreementTally]
+    worst: WorstPatches
+
+
+def evaluate(
+    subjects: Sequence[Subject],
+    index: PatchIndex,
+    patches: Sequence[Patch],
+    *,
+    tta: bool = False,
+    ensemble: bool = False,
+    samples: Mapping[Weights, LogitSample] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Measures every variant of the first checkpoint, and the others as they are used by default.
+
+    Args:
+        subjects: The checkpoints.
+        index: Where the patches lie.
+        patches: Labelled patches, at least one.
+        tta: Whether every variant of the first is also tried with flips and turns.
+        ensemble: Whether the mean of all checkpoints' probabilities is measured too.
+        samples: Take logits of the first checkpoint, by weights, for fitting a temperature.
+        progress: Called with patches done and to do.
+
+    Raises:
+        DataError: A picture or mask that cannot be used, or a network whose answers are no numbers.
+    """
+    with torch.inference_mode():
+        return _Pass(subjects, tta, ensemble, samples or {}).run(index, patches, progress)
+
+
+class _Pass:
+    """The state of one pass."""
+
+    def __init__(
+        self, subjects: Sequence[Subject], tta: bool, ensemble: bool, samples: Mapping[Weights, LogitSample]
+    ) -> None:
+        first = subjects[0]
+        self.subjects = subjects
+        self.classes = len(first.checkpoint.classes)
+        self.samples = samples
+        own = [Row(number, Way(subject.variant)) for number, subject in enumerate(subjects)]
+        others = [
+            Row(0, way)
+            for way in ways_of(first.heads, tta)
+            if way.tta or (way.variant.weights, way.variant.heads) != (first.variant.weights, first.variant.heads)
+        ]
+        self.rows = (own[0], *others, *own[1:], *([Row(None, own[0].way)] if ensemble else []))
+        self.photos: dict[Photo, int] = {}
+        self.patches: list[int] = []
+        self.counts: list[NDArray[np.int64]] = []
+        self.edges = EdgeTally(self.classes)
+        self.confidence = ConfidenceTally(self.classes)
+        self.labeller = ConfidenceTally(self.classes)
+        settings = first.checkpoint.recipe.get("selftraining", {})
+        student_labels = settings.get("enabled", False) and settings.get("labeller") == "student"
+        self.labeller_weights: Weights = "student" if student_labels else "ema"
+        heads = first.heads
+        self.disagreement: dict[Weights, DisagreementTally] = (
+            {"ema": DisagreementTally(heads), "student": DisagreementTally(heads)} if heads > 1 else {}
+        )
+        self.worst = WorstPatches(self.classes)
+
+    def run(
+        self, index: PatchIndex, patches: Sequence[Patch], progress: Callable[[int, int], None] | None
+    ) -> Evaluation:
+        logits_a_pixel = self.classes * max(subject.heads for subject in self.subjects)
+        done = 0
+        class_map = self.subjects[0].checkpoint.class_map
+        for batch in read_batches(index, patches, class_map, logits_a_pixel):
+            self._take(batch)
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(patches))
+        return Evaluation(
+            self.rows,
+            tuple(self.photos),
+            np.array(self.patches),
+            np.stack(self.counts),
+            self.edges,
+            self.confidence,
+            self.labeller,
+            self.labeller_weights,
+            self.disagreement,
+            self.worst,
+        )
+
+    def _take(self, batch: list[Example]) -> None:
+        photo_B = [self._photo(example.patch) for example in batch]
+        label_BHW = torch.from_numpy(np.stack([example.label_HW for example in batch])).to(self.subjects[0].device)
+        found: dict[Row, Tensor] = {}
+        prob_BKHW: list[Tensor] = []
+        disagreement_B = np.zeros(len(batch))
+        for number, subject in enumerate(self.subjects):
+            image_BCHW = to_input(batch, subject.device, subject.checkpoint.mean, subject.checkpoint.std)
+            weights: tuple[Weights, ...] = ("ema", "student") if number == 0 else (subject.variant.weights,)
+            for whose in weights:
+                logits = forward(subject.model(whose), image_BCHW, subject.name)
+                found |= self._found(number, whose, logits)
+                if whose == subject.variant.weights:
+                    variant = subject.variant
+                    prob_BKHW.append(combine_heads(logits, variant.heads, variant.temperature))
+                if number == 0:
+                    shares_B = self._look(whose, logits, label_BHW, photo_B)
+                    disagreement_B = shares_B if whose == subject.variant.weights else disagreement_B
+        found |= self._turned(batch)
+        for row, prob in zip((r for r in self.rows if r.subject is None), [sum(prob_BKHW)], strict=False):
+            assert isinstance(prob, Tensor)
+            found[row] = most_probable(prob, 1).to(torch.uint8)
+        # The variant's own class, at its own temperature, is what predict would write
+        found[self.rows[0]] = most_probable(prob_BKHW[0], 1).to(torch.uint8)
+        self.confidence.add(photo_B, label_BHW, prob_BKHW[0])
+        self._count(batch, photo_B, label_BHW, found, disagreement_B)
+
+    def _photo(self, patch: Patch) -> int:
+        number = self.photos.setdefault(patch.photo_key, len(self.photos))
+        if number == len(self.patches):
+            self.patches.append(0)
+            self.counts.append(np.zeros((len(self.rows), self.classes, self.classes), np.int64))
+        self.patches[number] += 1
+        return number
+
+    def _found(self, number: int, weights: Weights, logits: Logits) -> dict[Row, Tensor]:
+        """Class ids of the rows that one forward pass gives."""
+        rows = [
+            row for row in self.rows if row.subject == number and not row.way.tta and row.way.variant.weights == weights
+        ]
+        ids = predictions(logits, [row.way.variant.heads for row in rows])
+        return {row: ids[row.way.variant.heads] for row in rows}
+
+    def _look(self, weights: Weights, logits: Logits, label_BHW: Tensor, photo_B: list[int]) -> NDArray[np.float64]:
+        """What is known of the first checkpoint alone; returns the heads' disagreement on each image."""
+        if weights == self.labeller_weights:
+            self.labeller.add(photo_B, label_BHW, combine_heads(logits, "prob"))
+        if weights in self.samples:
+            self.samples[weights].add(logits, label_BHW)
+        if weights not in self.disagreement:
+            return np.zeros(len(photo_B))
+        winners_BNHW = most_probable(logits.heads_BNKHW, 2)
+        return self.disagreement[weights].add(winners_BNHW, label_BHW != IGNORE_INDEX)
+
+    def _turned(self, batch: list[Example]) -> dict[Row, Tensor]:
+        """Class ids of the rows with flips and turns."""
+        first = self.subjects[0]
+        found: dict[Row, Tensor] = {}
+        for weights in ("ema", "student"):
+            rows = [row for row in self.rows if row.way.tta and row.way.variant.weights == weights]
+            if not rows:
+                continue
+            image_BCHW = to_input(batch, first.device, first.checkpoint.mean, first.checkpoint.std)
+            mean = TurnedMean([row.way.variant.heads for row in rows])
+            for turns, flip in TURNS:
+                mean.add(forward(first.model(weights), turn(image_BCHW, turns, flip), first.name), turns, flip)
+            for row in rows:
+                found[row] = most_probable(mean.probabilities(row.way.variant.heads), 1).to(torch.uint8)
+        return found
+
+    def _count(
+        self,
+        batch: list[Example],
+        photo_B: list[int],
+        label_BHW: Tensor,
+        found: dict[Row, Tensor],
+        disagreement_B: NDArray[np.float64],
+    ) -> None:
+        counts_VBKK = np.stack([confusions(label_BHW, found[row], self.classes) for row in self.rows])
+        prediction_BHW = found[self.rows[0]].cpu().numpy()
+        for b, (example, photo) in enumerate(zip(batch, photo_B, strict=True)):
+            self.counts[photo] += counts_VBKK[:, b]
+            self.edges.add(photo, example.label_HW, prediction_BHW[b])
+            self.worst.add(example.patch, counts_VBKK[0, b], float(disagreement_B[b]))

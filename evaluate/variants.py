@@ -1,0 +1,120 @@
+"""Every way to use a checkpoint, and what each predicts, from one forward pass of each of its weights.
+
+Axes: B image, N head, K class, H row, W column.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from salakseg.network.heads import Logits, combine_heads, most_probable, vote_shares
+from salakseg.network.variant import WAYS, Variant, Weights
+
+TURNS = tuple((turns, flip) for turns in range(4) for flip in (False, True))
+"""The eight flips and turns of a square."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One row of the table of variants.
+
+    Attributes:
+        variant: Which weights and heads.
+        tta: Whether the mean over eight flips and turns is taken.
+    """
+
+    variant: Variant
+    tta: bool = False
+
+    @property
+    def text(self) -> str:
+        """The way for people."""
+        return self.variant.text + (", eight flips and turns" if self.tta else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**self.variant.to_dict(), "tta": self.tta, "text": self.text}
+
+
+def ways_of(heads: int, tta: bool, weights: Sequence[Weights] = ("ema", "student")) -> tuple[Way, ...]:
+    """Every way to use a network.
+
+    Args:
+        heads: Number of heads; a single one has nothing to combine.
+        tta: Whether each way is also tried with flips and turns.
+        weights: Whose weights.
+    """
+    combined = [*WAYS, *(str(head) for head in range(1, heads + 1))] if heads > 1 else ["mean"]
+    return tuple(
+        Way(Variant(whose, how), turned)
+        for whose in weights
+        for turned in ((False, True) if tta else (False,))
+        for how in combined
+    )
+
+
+def predictions(logits: Logits, ways: Sequence[str]) -> dict[str, Tensor]:
+    """The predicted classes of several ways to combine heads, sharing what they have in common.
+
+    Args:
+        logits: Of every head.
+        ways: See `combine_heads`.
+
+    Returns:
+        Class ids by way, uint8 [B, H, W].
+    """
+    winners_BNHW = most_probable(logits.heads_BNKHW, 2)
+    prob_BKHW = logits.heads_BNKHW.softmax(dim=2).mean(dim=1) if {"prob", "vote", "diversenet"} & set(ways) else None
+    favourite_BHW = most_probable(logits.mean_BKHW, 1)
+    found: dict[str, Tensor] = {}
+    for way in ways:
+        if way == "mean":
+            ids = favourite_BHW
+        elif way.isdecimal():
+            ids = winners_BNHW[:, int(way) - 1]
+        else:
+            assert prob_BKHW is not None
+            bonus = favourite_BHW if way == "diversenet" else None
+            shares = prob_BKHW if way == "prob" else vote_shares(winners_BNHW, prob_BKHW, bonus)
+            ids = most_probable(shares, 1)
+        found[way] = ids.to(torch.uint8)
+    return found
+
+
+def turn(image_BCHW: Tensor, turns: int, flip: bool) -> Tensor:
+    """Flips the columns if asked, then turns by so many quarters."""
+    seen = image_BCHW.flip(-1) if flip else image_BCHW
+    return seen.rot90(turns, (-2, -1))
+
+
+def turn_back(values_BKHW: Tensor, turns: int, flip: bool) -> Tensor:
+    """The reverse of `turn`."""
+    straight = values_BKHW.rot90(-turns, (-2, -1))
+    return straight.flip(-1) if flip else straight
+
+
+class TurnedMean:
+    """The mean of probabilities over flips and turns, for several ways at a time.
+
+    Args:
+        ways: See `combine_heads`.
+        temperature: See `combine_heads`.
+    """
+
+    def __init__(self, ways: Sequence[str], temperature: float = 1.0) -> None:
+        self._ways = ways
+        self._temperature = temperature
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, logits: Logits, turns: int, flip: bool) -> None:
+        """Adds what the network says of a turned image."""
+        for way in self._ways:
+            prob = turn_back(combine_heads(logits, way, self._temperature), turns, flip)
+            self._sums[way] = self._sums[way] + prob if way in self._sums else prob
+
+    def probabilities(self, way: str) -> Tensor:
+        """Mean probabilities [B, K, H, W] after all eight were added."""
+        return self._sums[way] / len(TURNS)

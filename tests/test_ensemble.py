@@ -1,0 +1,309 @@
+"""One pass over the patches beside running every variant by itself, and what else the pass counts."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from salakseg.data.masks import read_image, read_mask
+from salakseg.data.patches import Patch, PatchIndex, index_patches
+from salakseg.errors import CheckpointError, DataError
+from salakseg.evaluate.analyse import analyse
+from salakseg.evaluate.confusion import ConfusionMatrix
+from salakseg.evaluate.ensemble import Evaluation, evaluate
+from salakseg.evaluate.examples import choose_pictures, draw_pictures
+from salakseg.evaluate.inference import confusion_of
+from salakseg.evaluate.subjects import Subject, held_out_patches, open_subjects
+from salakseg.network.checkpoint import load_checkpoint, save_checkpoint
+from salakseg.network.combine import MeanEngine, TurnedEngine
+from salakseg.network.torch_engine import TorchEngine
+from salakseg.network.variant import Variant
+
+CPU = torch.device("cpu")
+SIDE = 48  # of the patches of the small plantation
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The best checkpoint, and the same run's last one with its heads stirred, so that they disagree."""
+    folder = tmp_path_factory.mktemp("pair")
+    generator = torch.Generator().manual_seed(0)
+    for name in ("best.pt", "last.pt"):
+        checkpoint = load_checkpoint(tiny_run / "checkpoints" / name)
+        for weights in (checkpoint.ema, checkpoint.student):
+            for key, tensor in weights.items():
+                if key.startswith("heads.") and key.endswith("weight"):
+                    weights[key] = tensor + 0.3 * torch.randn(tensor.shape, generator=generator)
+        save_checkpoint(checkpoint, folder / name)
+    return [folder / "best.pt", folder / "last.pt"]
+
+
+@pytest.fixture(scope="module")
+def subjects(pair: list[Path]) -> list[Subject]:
+    return open_subjects(pair, CPU)
+
+
+@pytest.fixture(scope="module")
+def index(subjects: list[Subject]) -> PatchIndex:
+    return index_patches(Path(subjects[0].checkpoint.data_root))
+
+
+@pytest.fixture(scope="module")
+def patches(subjects: list[Subject], index: PatchIndex) -> tuple[Patch, ...]:
+    return held_out_patches(subjects, index, "test")[1]
+
+
+@pytest.fixture(scope="module")
+def evaluation(subjects: list[Subject], index: PatchIndex, patches: tuple[Patch, ...]) -> Evaluation:
+    return evaluate(subjects, index, patches, tta=True, ensemble=True)
+
+
+def row_of(evaluation: Evaluation, subject: int | None, weights: str, heads: str, tta: bool) -> int:
+    (found,) = (
+        v
+        for v, row in enumerate(evaluation.rows)
+        if (row.subject, row.way.variant.weights, row.way.variant.heads, row.way.tta) == (subject, weights, heads, tta)
+    )
+    return found
+
+
+def matrix_by(
+    engine: TorchEngine | TurnedEngine | MeanEngine, index: PatchIndex, patches: tuple[Patch, ...]
+) -> NDArray[np.int64]:
+    """The confusion matrix of an engine, as `salakseg predict` runs it."""
+    matrix = ConfusionMatrix(len(engine.class_map))
+    for patch in patches:
+        image = read_image(index.image_path(patch)).transpose(2, 0, 1)[None]
+        label = read_mask(index.mask_path(patch), engine.class_map).label_HW
+        matrix.update(label, engine.predict(np.ascontiguousarray(image)).argmax(axis=1)[0])
+    return matrix.counts
+
+
+def nearly_equal(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> None:
+    """Equal but for a pixel in a thousand, where rounding in another order decides a tie."""
+    assert np.abs(ours - theirs).sum() <= 2e-3 * theirs.sum()
+    assert ours.sum() == theirs.sum() > 0
+
+
+@pytest.mark.parametrize("weights", ["ema", "student"])
+@pytest.mark.parametrize("heads", ["mean", "prob", "vote", "diversenet", "2"])
+@pytest.mark.parametrize("tta", [False, True])
+def test_every_variant_is_what_predict_would_make_of_it(
+    pair: list[Path],
+    index: PatchIndex,
+    patches: tuple[Patch, ...],
+    evaluation: Evaluation,
+    weights: str,
+    heads: str,
+    tta: bool,
+) -> None:
+    engine = TorchEngine(pair[0], "cpu", SIDE, "ema" if weights == "ema" else "student", heads)
+    v = row_of(evaluation, 0, weights, heads, tta)
+    nearly_equal(
+        evaluation.counts_PVKK[:, v].sum(axis=0), matrix_by(TurnedEngine(engine) if tta else engine, index, patches)
+    )
+
+
+def test_other_checkpoints_and_their_mean(
+    pair: list[Path], index: PatchIndex, patches: tuple[Patch, ...], evaluation: Evaluation
+) -> None:
+    engines = [TorchEngine(path, "cpu", SIDE) for path in pair]
+    totals = evaluation.counts_PVKK.sum(axis=0)
+    nearly_equal(totals[row_of(evaluation, 1, "ema", "mean", False)], matrix_by(engines[1], index, patches))
+    nearly_equal(totals[row_of(evaluation, None, "ema", "mean", False)], matrix_by(MeanEngine(engines), index, patches))
+    assert (totals[0] != totals[row_of(evaluation, 1, "ema", "mean", False)]).any()
+
+
+def test_the_first_row_is_what_training_validates_by(
+    subjects: list[Subject], index: PatchIndex, patches: tuple[Patch, ...], evaluation: Evaluation
+) -> None:
+    first = subjects[0]
+    expected = confusion_of(first.model("ema"), index, patches, first.checkpoint.class_map, CPU)
+    np.testing.assert_array_equal(evaluation.counts_PVKK[:, 0].sum(axis=0), expected.counts)
+
+
+def test_photos_are_counted_apart(
+    subjects: list[Subject], index: PatchIndex, patches: tuple[Patch, ...], evaluation: Evaluation
+) -> None:
+    assert set(evaluation.photos) == {patch.photo_key for patch in patches}
+    assert evaluation.patches_P.sum() == len(patches)
+    photo = evaluation.photos[1]
+    alone = evaluate(subjects[:1], index, [patch for patch in patches if patch.photo_key == photo])
+    np.testing.assert_array_equal(alone.counts_PVKK[0, 0], evaluation.counts_PVKK[1, 0])
+    np.testing.assert_array_equal(alone.edges.counts_PK3[0], evaluation.edges.counts_PK3[1])
+    np.testing.assert_array_equal(alone.labeller.bins_PKB2[0], evaluation.labeller.bins_PKB2[1])
+
+
+def test_the_batch_size_does_not_matter(
+    subjects: list[Subject],
+    index: PatchIndex,
+    patches: tuple[Patch, ...],
+    evaluation: Evaluation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("salakseg.evaluate.inference._PIXELS", SIDE * SIDE)
+    single = evaluate(subjects[:1], index, patches)
+    nearly_equal(single.counts_PVKK[:, 0].sum(axis=0), evaluation.counts_PVKK[:, 0].sum(axis=0))
+
+
+def test_confidence_and_disagreement_beside_a_plain_count(
+    subjects: list[Subject], pair: list[Path], index: PatchIndex, patches: tuple[Patch, ...], evaluation: Evaluation
+) -> None:
+    first = subjects[0]
+    class_map = first.checkpoint.class_map
+    labeller = TorchEngine(pair[0], "cpu", SIDE, "student", "prob")  # phase 2 labels by the student
+    assert evaluation.labeller_weights == "student"
+    heads = [TorchEngine(pair[0], "cpu", SIDE, "ema", str(head)) for head in (1, 2, 3)]
+    kept = right = different = total = 0
+    for patch in patches:
+        image = np.ascontiguousarray(read_image(index.image_path(patch)).transpose(2, 0, 1)[None])
+        label = read_mask(index.mask_path(patch), class_map).label_HW
+        prob = labeller.predict(image)[0]
+        sure = (prob.max(axis=0) >= 0.3) & (label != 255)
+        kept += int(sure.sum())
+        right += int((sure & (prob.argmax(axis=0) == label)).sum())
+        ids = [head.predict(image)[0].argmax(axis=0) for head in heads]
+        different += int(((ids[0] != ids[2]) & (label != 255)).sum())
+        total += int((label != 255).sum())
+    bins = evaluation.labeller.bins_PKB2.sum(axis=(0, 1))
+    assert bins.sum() == total
+    assert bins[90:].sum() == pytest.approx(kept, abs=3) and bins[90:, 1].sum() == pytest.approx(right, abs=3)
+    share = evaluation.disagreement["ema"].share_NN
+    assert share[0, 2] == share[2, 0] == pytest.approx(different / total, abs=1e-3) and share[0, 2] > 0.01
+    assert (np.diag(share) == 0).all()
+
+
+def test_findings_hold_together(subjects: list[Subject], evaluation: Evaluation) -> None:
+    findings = analyse(evaluation, subjects, unit="photo")
+    assert findings.units == findings.photos == len(evaluation.photos)
+    assert len(findings.variants) == 28 and len(findings.runs) == 3
+    assert [variant.is_subject for variant in findings.variants].index(True) == 0
+    best = max(variant.metrics.miou_without_background.value for variant in findings.variants)
+    assert findings.best.metrics.miou_without_background.value == best
+    assert findings.runs[2].name == "mean of the 2"
+    iou = findings.variants[0].metrics.iou
+    interval = findings.intervals["iou"]
+    inside = (interval.low <= iou) & (iou <= interval.high)
+    assert inside[~np.isnan(iou)].mean() > 0.8
+    assert sum(place.pixels for place in findings.places) == evaluation.counts_PVKK[:, 0].sum()
+    assert sum(place.patches for place in findings.folders) == evaluation.patches_P.sum()
+    whole = evaluation.counts_PVKK[:, 0].sum(axis=0)
+    largest = findings.pairs[0]
+    assert largest.pixels == whole[largest.truth, largest.prediction] == (whole - np.diag(np.diag(whole))).max()
+    blocks = analyse(evaluation, subjects, unit="block")
+    assert blocks.unit_text.endswith("photos")  # the tiny run has no gap, so a block is a photo
+    folders = analyse(evaluation, subjects, unit="folder")
+    assert folders.units == len({photo.folder for photo in evaluation.photos})
+
+
+def test_pictures_show_the_worst_patches(
+    subjects: list[Subject], index: PatchIndex, patches: tuple[Patch, ...], evaluation: Evaluation
+) -> None:
+    findings = analyse(evaluation, subjects)
+    wanted = choose_pictures(evaluation.worst, findings.pairs, findings.variants[0].metrics.iou)
+    pictures = draw_pictures(subjects[0], index, wanted, subjects[0].checkpoint.class_map)
+    assert len(pictures) == len(wanted) >= 7
+    wrong: dict[tuple[int, Patch], int] = {}
+    for patch in patches:
+        alone = evaluate(subjects[:1], index, [patch]).counts_PVKK[0, 0]
+        for k in range(len(alone)):
+            wrong[k, patch] = int(alone[k].sum() + alone[:, k].sum() - 2 * alone[k, k])
+    for picture in pictures:
+        one = picture.wanted
+        if one.kind == "class":
+            (k,) = one.classes
+            assert one.pixels == wrong[k, one.patch]
+            better = [pixels for (c, patch), pixels in wrong.items() if c == k and pixels > one.pixels]
+            assert len(better) < 3
+            shown = (picture.label_HW == k) != (picture.prediction_HW == k)
+            assert int((shown & (picture.label_HW != 255)).sum()) == one.pixels  # small patches are shown whole
+        assert picture.confidence_HW.max() <= 100
+        assert picture.disagreement_HW is not None and picture.disagreement_HW.max() <= 67
+
+
+def test_of_a_large_patch_the_part_with_most_errors_is_shown(
+    subjects: list[Subject], index: PatchIndex, patches: tuple[Patch, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("salakseg.evaluate.examples.LARGEST", 20)
+    evaluation = evaluate(subjects[:1], index, patches[:4])
+    findings = analyse(evaluation, subjects[:1])
+    wanted = choose_pictures(evaluation.worst, findings.pairs, findings.variants[0].metrics.iou)
+    whole = {patch: read_mask(index.mask_path(patch), subjects[0].checkpoint.class_map).label_HW for patch in patches}
+    for picture in draw_pictures(subjects[0], index, wanted, subjects[0].checkpoint.class_map):
+        assert picture.label_HW.shape == (20, 20)
+        label = whole[picture.wanted.patch][picture.top : picture.top + 20, picture.left : picture.left + 20]
+        np.testing.assert_array_equal(picture.label_HW, label)
+        assert ("from row" in picture.name) == bool(picture.top or picture.left)
+
+
+# ---- what cannot be measured
+
+
+def test_weights_that_are_no_numbers_are_told(
+    pair: list[Path], index: PatchIndex, patches: tuple[Patch, ...], tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(pair[0])
+    checkpoint.student["heads.0.1.bias"][0] = torch.nan
+    save_checkpoint(checkpoint, tmp_path / "spoilt.pt")
+    with pytest.raises(DataError, match=r"spoilt\.pt answers with values that are no numbers"):
+        evaluate(open_subjects([tmp_path / "spoilt.pt"], CPU), index, patches)
+
+
+def test_a_corrupt_picture_and_a_mask_of_another_size_are_named(
+    subjects: list[Subject], index: PatchIndex, patches: tuple[Patch, ...], tmp_path: Path
+) -> None:
+    shutil.copytree(index.root, tmp_path / "patches")
+    copy = index_patches(tmp_path / "patches")
+    last = copy.image_path(patches[-1])
+    last.write_bytes(last.read_bytes()[:200])
+    with pytest.raises(DataError, match=patches[-1].image):
+        evaluate(subjects[:1], copy, patches)
+    shutil.copy(index.image_path(patches[-1]), last)
+    Image.fromarray(np.zeros((SIDE, SIDE + 1), np.uint8)).save(copy.mask_path(patches[-1]))
+    with pytest.raises(DataError, match="make both the same size"):
+        evaluate(subjects[:1], copy, patches)
+
+
+def test_patches_that_another_checkpoint_was_trained_with_are_left_out(
+    pair: list[Path], index: PatchIndex, patches: tuple[Patch, ...], tmp_path: Path
+) -> None:
+    other = load_checkpoint(pair[1])
+    folder, photo, _ = next(row for row in other.split if row[2] == "test")
+    other.split = [[f, p, "labelled" if (f, p) == (folder, photo) else r] for f, p, r in other.split]
+    save_checkpoint(other, tmp_path / "other.pt")
+    _, common, left_out = held_out_patches(open_subjects([pair[0], tmp_path / "other.pt"], CPU), index, "test")
+    assert left_out > 0 and len(common) + left_out == len(patches)
+    assert all(patch.photo_key != (folder, photo) for patch in common)
+    other.split = [[f, p, "labelled" if r == "test" else r] for f, p, r in other.split]
+    save_checkpoint(other, tmp_path / "none.pt")
+    with pytest.raises(DataError, match="have no test patch in common"):
+        held_out_patches(open_subjects([pair[0], tmp_path / "none.pt"], CPU), index, "test")
+
+
+def test_checkpoints_of_other_classes_or_named_twice_are_refused(pair: list[Path], tmp_path: Path) -> None:
+    other = load_checkpoint(pair[1])
+    other.classes = [{**record, "name": f"Class {record['id']}"} for record in other.classes]
+    save_checkpoint(other, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="compare checkpoints of the same classes"):
+        open_subjects([pair[0], tmp_path / "other.pt"], CPU)
+    with pytest.raises(CheckpointError, match="named twice"):
+        open_subjects([pair[0], pair[0].parent / "." / "best.pt"], CPU)
+
+
+def test_a_single_head_has_no_heads_to_combine(tiny_checkpoint: Path, index: PatchIndex, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    checkpoint.network = checkpoint.network.model_copy(update={"head_dropout": (0.1,)})
+    for name in ("student", "ema"):
+        kept = {k: v for k, v in getattr(checkpoint, name).items() if not k.startswith(("heads.1", "heads.2"))}
+        setattr(checkpoint, name, kept)
+    save_checkpoint(checkpoint, tmp_path / "one.pt")
+    subjects = open_subjects([tmp_path / "one.pt"], CPU)
+    assert subjects[0].variant == Variant()
+    _, patches, _ = held_out_patches(subjects, index, "test")
+    evaluation = evaluate(subjects, index, patches)
+    assert [row.way.text for row in evaluation.rows] == ["EMA, mean of the logits", "student, mean of the logits"]
+    assert not analyse(evaluation, subjects).disagreement
