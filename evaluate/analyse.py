@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salakseg.evaluate.bootstrap import Interval, draw_units, interval_of, resample_figures
-from salakseg.evaluate.boundary import boundary_iou
+from salakseg.evaluate.boundary import boundary_iou, mean_boundary_iou
 from salakseg.evaluate.calibration import calibration_of
 from salakseg.evaluate.confusion import ConfusionMatrix
 from salakseg.evaluate.ensemble import Evaluation, Row
@@ -92,6 +92,7 @@ def _intervals(
     replicates = resample_figures(counts_UKK, draws_RU, [*PER_CLASS, *OVERALL])
     edges = (draws_RU @ edges_UK3.reshape(units, -1).astype(np.float64)).reshape(-1, classes, 3)
     replicates["boundary_iou"] = boundary_iou(edges)
+    replicates |= mean_boundary_iou(replicates["boundary_iou"])
     return {name: interval_of(values, units) for name, values in replicates.items()}
 
 

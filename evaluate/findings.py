@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from salakseg.classes import BACKGROUND
 from salakseg.evaluate.bootstrap import FEW_UNITS, REPLICATES, Interval
 from salakseg.evaluate.calibration import Calibration
 from salakseg.evaluate.examples import Picture
 from salakseg.evaluate.failures import ConfusedPair, ErrorPlaces, Place
 from salakseg.evaluate.formats import finite_or_none, list_or_none
-from salakseg.evaluate.metrics import Metrics
+from salakseg.evaluate.metrics import Mean, Metrics, mean_of_defined
 from salakseg.evaluate.thresholds import ThresholdAnalysis
 from salakseg.evaluate.units import UnitKind
 from salakseg.evaluate.variants import Way
@@ -76,6 +77,12 @@ class Cost:
         """How many times as long the best variant takes."""
         return self.best_seconds / self.plain_seconds
 
+    @property
+    def text(self) -> str:
+        """The ratio for people; what lies within the noise of a measurement is not told apart."""
+        plain = "the EMA's mean of the logits"
+        return f"about as long as {plain}" if 0.8 < self.ratio < 1.25 else f"{self.ratio:.1f} times as long as {plain}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {
@@ -95,7 +102,8 @@ class Findings:
         unit: What was resampled.
         units: How many of these there are.
         block: Photos in a block at most.
-        intervals: Of the figures by name: those of `PER_CLASS` and ``boundary_iou`` [K], those of `OVERALL` single.
+        intervals: Of the figures by name: those of `PER_CLASS` and ``boundary_iou`` [K], those of `OVERALL` and of
+            `mean_boundary_iou` single.
         boundary_iou: [K] 0 to 1; NaN for a class without an edge.
         variants: Every variant of the checkpoint, the report's own first.
         cost: What the best of them takes; None where it was not measured.
@@ -139,6 +147,14 @@ class Findings:
         return f"{self.units} {_plural(kind, self.units)}"
 
     @property
+    def boundary_means(self) -> dict[str, Mean]:
+        """Mean boundary IoU without and with background, by the names of `mean_boundary_iou`."""
+        return {
+            "boundary_miou_without_background": mean_of_defined(np.delete(self.boundary_iou, BACKGROUND)),
+            "boundary_miou_with_background": mean_of_defined(self.boundary_iou),
+        }
+
+    @property
     def best(self) -> Contender:
         """The variant with the highest mIoU without background."""
         return next(variant for variant in self.variants if variant.is_best)
@@ -151,6 +167,11 @@ class Findings:
             told = [f"There are no intervals: {self.unit_text} leaves nothing to resample."]
         elif self.units < FEW_UNITS:
             told.append(f"With so few to resample ({self.units}) the intervals are rough, and rather too narrow.")
+        if not self.best.is_subject:
+            told.append(
+                f"The best of {len(self.variants)} variants on the same patches flatters itself; "
+                "`salakseg report --write-default` chooses on validation."
+            )
         if self.left_out:
             told.append(f"{self.left_out} patches were left out because another checkpoint was trained with them.")
         return tuple(told)
@@ -168,6 +189,7 @@ class Findings:
                 "intervals": {name: interval.to_dict() for name, interval in self.intervals.items()},
             },
             "boundary_iou": list_or_none(self.boundary_iou),
+            **{name: mean.to_dict() for name, mean in self.boundary_means.items()},
             "variants": [variant.to_dict() for variant in self.variants],
             "cost": None if self.cost is None else self.cost.to_dict(),
             "runs": [run.to_dict() for run in self.runs],

@@ -41,11 +41,11 @@ def verdict_of(report: Report) -> Verdict:
     if math.isnan(gap):
         return Verdict("none", f"Nothing was measured that could be compared with {goal}.")
     distance = f"{abs(100 * gap):.1f} points {'above' if gap >= 0 else 'below'} {goal}"
+    if not comparison.matched:
+        return Verdict("none", f"{_upper(distance)}; that was set for other classes, so it decides nothing.")
     span = points_range_text(*interval.ends)
     if not span:
         return Verdict("open", f"{_upper(distance)}; without an interval it cannot be told how sure that is.")
-    if not comparison.matched:
-        return Verdict("none", f"{_upper(distance)}; that was set for other classes, so it decides nothing.")
     if _decided(interval):
         side: Side = "above" if gap > 0 else "below"
         return Verdict(side, f"{_upper(side)} {goal}: the whole 95 % interval of the distance lies {side} it.")
@@ -81,10 +81,7 @@ def best_text(findings: Findings) -> str:
         return f"{told}."
     if not _decided(best.interval):
         return f"{told}, which may be chance (paired 95 % interval {span})."
-    return (
-        f"{told} (paired 95 % interval {span}). It was picked among {count} on the very photos that it is measured on, "
-        "which flatters it: choose on val, report on test."
-    )
+    return f"{told} (paired 95 % interval {span})."
 
 
 def cost_text(findings: Findings) -> str:

@@ -52,8 +52,11 @@ def _findings(report: Report, findings: Findings) -> list[RenderableType]:
     title = f"Variants, by mIoU without background; difference to the first in points, of {findings.unit_text}"
     parts: list[RenderableType] = [Text(), Text(title, style="bold"), _contender_table(findings.variants)]
     if findings.cost is not None:
-        ratio = f"{findings.cost.ratio:.1f} times as long as the EMA's mean of the logits"
-        parts.append(Text(f"The best variant, {findings.best.name}, takes {ratio}."))
+        parts.append(Text(f"The best variant, {findings.best.name}, takes {findings.cost.text}."))
+    for weights, share_NN in findings.disagreement.items():
+        apart = share_NN[np.triu_indices(len(share_NN), 1)]
+        whose = "EMA" if weights == "ema" else "student"
+        parts.append(Text(f"Two heads of the {whose} differ on {percent_text(float(apart.mean()))} % of the pixels."))
     if findings.runs:
         parts += [Text(), Text("Runs side by side, on the same patches", style="bold"), _contender_table(findings.runs)]
     parts += [Text(), _threshold_table(report, findings), Text(), _failures(report, findings)]
@@ -108,9 +111,9 @@ def _summary(report: Report) -> Table:
             Text(range_text(*report.interval(name).ends)),
         )
     if report.findings is not None:
-        defined = report.findings.boundary_iou[~np.isnan(report.findings.boundary_iou)]
-        mean = f"{figure_text(float(defined.mean()))} ({len(defined)} classes)" if len(defined) else "-"
-        table.add_row(Text("mean boundary IoU"), Text(mean, style="bold"), Text())
+        for name, mean in report.findings.boundary_means.items():
+            ends = range_text(*report.interval(name).ends)
+            table.add_row(Text(TITLES[name]), Text(mean.text, style="bold"), Text(ends))
         calibration = report.findings.calibration
         error = Text(figure_text(calibration.ece), style="bold")
         table.add_row(Text("calibration error (ECE)"), error, Text(range_text(*calibration.interval.ends)))

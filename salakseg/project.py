@@ -73,10 +73,16 @@ def load_project(start: Path | None = None) -> Project:
 
 
 def _newest_best(runs: Path) -> Path:
-    found = sorted(runs.glob("*/checkpoints/best.pt"), key=lambda path: path.stat().st_mtime)
+    found = list(runs.glob("*/checkpoints/best.pt"))
     if not found:
-        raise ProjectError(f"{runs} holds no finished evaluation of a run; train first, or name a model with --model.")
-    return found[-1]
+        raise ProjectError(f"{runs} holds no finished evaluation of a run; train first, or name a model.")
+    return max(found, key=_last_trained)
+
+
+def _last_trained(best: Path) -> float:
+    """When a run was last trained: by its log, since a report can write a checkpoint of an old run anew."""
+    log = best.parent.parent / "metrics.jsonl"
+    return (log if log.exists() else best).stat().st_mtime
 
 
 def _read(path: Path) -> Project:

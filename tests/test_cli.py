@@ -73,7 +73,7 @@ def small_orthomosaic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "arguments",
     [
         ["train", "--phase", "9"],
-        ["report"],
+        ["report", "--splitt", "val"],
         ["predict"],
         ["predict", "a.tif", "--out"],
         ["predict", "a.tif", "--out", "map.tif", "--windwo", "hann"],
@@ -265,7 +265,10 @@ def test_without_runs_or_patches_the_commands_say_what_to_give(tmp_path: Path, m
     (tmp_path / "a.tif").touch()
     done = runner.invoke(app, ["predict", "a.tif", "--out", "b.tif"])
     assert done.exit_code == 1
-    assert "--model" in done.stderr
+    assert "name a model" in done.stderr
+    done = runner.invoke(app, ["report"])
+    assert done.exit_code == 1
+    assert "train first" in done.stderr
     done = runner.invoke(app, ["train"])
     assert done.exit_code == 1
     assert "--data-root" in done.stderr

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,18 @@ def test_the_report_goes_into_the_run(plantation: Path, tiny_run: Path, tmp_path
     command("report", run, "--data-root", plantation)
     assert (run / "report" / "report.html").is_file()
     assert record_of(run / "report")["data_root"] == str(plantation)
+
+
+def test_without_a_name_it_is_the_run_that_was_trained_last(tiny_run: Path, tmp_path: Path) -> None:
+    for name, seconds in (("old", 1_000_000), ("new", 2_000_000)):
+        run = tmp_path / "runs" / name
+        shutil.copytree(tiny_run, run)
+        os.utime(run / "metrics.jsonl", (seconds, seconds))
+    # writing a checkpoint anew does not make an old run a new one
+    done = command("report", tmp_path / "runs" / "old", "--write-default", cwd=tmp_path)
+    done = command("report", cwd=tmp_path)
+    assert "newest run" in done.stderr and str(Path("new", "checkpoints", "best.pt")) in done.stderr.replace("\n", "")
+    assert (tmp_path / "runs" / "new" / "report" / "report.html").is_file()
 
 
 def test_several_checkpoints_and_their_mean(copies: list[Path], tmp_path: Path) -> None:

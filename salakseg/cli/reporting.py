@@ -17,8 +17,11 @@ STORE = "What is stored in the checkpoint, chosen on validation"
 
 def report(
     checkpoints: Annotated[
-        list[Path], typer.Argument(help="Checkpoint, or a run's folder for its best one; more to compare with it.")
-    ],
+        list[Path] | None,
+        typer.Argument(
+            help="Checkpoint, or a run's folder for its best one; more to compare with it. Default: the newest run."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the report's files; default: report/ of the first run.")
     ] = None,
@@ -93,11 +96,15 @@ def report(
     from salakseg.network.device import pick_device
     from salakseg.project import load_project
 
+    project = load_project()
+    if not checkpoints:
+        checkpoints = [project.newest_best()]
+        say(f"newest run: {checkpoints[0]}")
     paths = [path / "checkpoints" / "best.pt" if path.is_dir() else path for path in checkpoints]
     question = Question(
         target=target,
         data_root=data_root,
-        fallback_root=load_project().data_root,
+        fallback_root=project.data_root,
         class_map=None if class_mapping is None else ClassMap.from_csv(class_mapping),
         part=None if split is None else split.value,
         weights=as_choice(weights),
