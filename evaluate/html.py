@@ -30,7 +30,7 @@ from salakseg.evaluate.formats import (
     points_text,
     range_text,
 )
-from salakseg.evaluate.metrics import OVERALL, TITLES, Mean, mean_of_defined
+from salakseg.evaluate.metrics import OVERALL, TITLES, Mean
 from salakseg.evaluate.pictures import CONFIDENCE_COLORS, DISAGREEMENT_COLORS, View, shades, views_of
 from salakseg.evaluate.report import Report
 from salakseg.evaluate.sentences import (
@@ -194,7 +194,9 @@ def _overall(report: Report) -> list[tuple[str, float, str, str, str]]:
         (TITLES[name], report.metrics.overall(name), range_text(*report.interval(name).ends)) for name in OVERALL
     ]
     if report.findings is not None:
-        figures.append(("mean boundary IoU, all classes", mean_of_defined(report.findings.boundary_iou), ""))
+        for name, mean in report.findings.boundary_means.items():
+            title = name.removeprefix("boundary_miou_").replace("_", " ")
+            figures.append((f"mean boundary IoU {title}", mean, range_text(*report.interval(name).ends)))
         calibration = report.findings.calibration
         figures.append(("calibration error (ECE)", calibration.ece, range_text(*calibration.interval.ends)))
     for title, figure, span in figures:

@@ -55,7 +55,7 @@ def views_of(picture: Picture, class_map: ClassMap) -> tuple[View, ...]:
     ]
     if picture.disagreement_HW is not None:
         png = share_png(picture.disagreement_HW, DISAGREEMENT_COLORS)
-        views.append(View("disagreement", "Heads differ", _uri("png", png)))
+        views.append(View("disagreement", "Dissent", _uri("png", png)))
     return tuple(views)
 
 

@@ -11,6 +11,8 @@ from salakseg.evaluate.findings import Contender, Findings
 from salakseg.evaluate.formats import figure_text, points_range_text, points_text, range_text
 from salakseg.evaluate.report import Report
 
+_GATHERED, _EVEN = 2.0, 1.1  # times the share that blind chance would put at borders
+
 Side = Literal["above", "below", "open", "none"]
 
 
@@ -90,8 +92,8 @@ def cost_text(findings: Findings) -> str:
     if cost is None:
         return ""
     return (
-        f"The best variant takes {cost.best_seconds:.2g} s a megapixel on {cost.device}, {cost.ratio:.1f} times as "
-        f"long as the moving average's mean of logits ({cost.plain_seconds:.2g} s)."
+        f"The best variant takes {cost.text}: {cost.best_seconds:.2g} s a megapixel on {cost.device}, against "
+        f"{cost.plain_seconds:.2g} s."
     )
 
 
@@ -119,9 +121,12 @@ def border_text(errors: ErrorPlaces) -> str:
         f"{100 * errors.near:.0f} % of the wrong pixels lie within {widths} {pixels} of a border between two classes, "
         f"where {100 * errors.pixels_near:.0f} % of all pixels lie"
     )
-    if errors.near > 0.5:
-        return f"{told}: most errors are of outlines."
-    return f"{told}: most errors are inside, where a class is taken for another."
+    times = errors.near / errors.pixels_near if errors.pixels_near else math.nan
+    if times >= _GATHERED:
+        return f"{told}: errors gather at outlines, {times:.1f} times as dense as chance would have them."
+    if times >= _EVEN:
+        return f"{told}: errors are {times:.1f} times as dense there as chance would have them."
+    return f"{told}: no denser than chance would have them, so classes are taken for each other inside as well."
 
 
 def _decided(interval: Interval) -> bool:

@@ -20,6 +20,7 @@ from reports import measured_report, odd_names, some_findings, stored_report
 from salakseg.classes import SALAK, ClassMap
 from salakseg.data.patches import Patch
 from salakseg.evaluate.examples import Picture, Wanted
+from salakseg.evaluate.failures import ErrorPlaces
 from salakseg.evaluate.formats import figure_text, points_range_text, range_text
 from salakseg.evaluate.html import render_html
 from salakseg.evaluate.judge import Question, judge
@@ -27,7 +28,7 @@ from salakseg.evaluate.metrics import OVERALL, TITLES
 from salakseg.evaluate.pictures import class_png, share_png
 from salakseg.evaluate.recorded import load_recorded
 from salakseg.evaluate.report import Report
-from salakseg.evaluate.sentences import verdict_of
+from salakseg.evaluate.sentences import border_text, verdict_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -215,6 +216,16 @@ def test_verdict(low: float, high: float, side: str) -> None:
     other = replace(report, class_map=ClassMap(tuple(replace(c, name=f"X{c.id}") for c in SALAK.classes)))
     assert verdict_of(other).side == "none" and "other classes" in verdict_of(other).text
     assert verdict_of(replace(report, target=None)).side == "none"
+
+
+@pytest.mark.parametrize(
+    ("near", "by_chance", "told"),
+    [(0.7, 0.2, "gather at outlines, 3.5 times"), (0.76, 0.46, "1.7 times as dense"), (0.4, 0.5, "no denser")],
+)
+def test_errors_at_borders_are_judged_against_chance(near: float, by_chance: float, told: str) -> None:
+    assert told in border_text(ErrorPlaces(near, by_chance, (2, 3)))
+    assert "2 to 3 pixels" in border_text(ErrorPlaces(near, by_chance, (2, 3)))
+    assert border_text(ErrorPlaces(np.nan, by_chance, (2,))) == "There is no wrong pixel."
 
 
 def test_label_maps_have_exactly_the_class_colours_and_stripes_for_no_label() -> None:
