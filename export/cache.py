@@ -7,8 +7,8 @@ import json
 import os
 from pathlib import Path
 
-from salakseg.export.metadata import SOURCE_KEY
 from salakseg.network.digest import sha256_of
+from salakseg.network.metadata import SOURCE
 from salakseg.network.variant import Weights
 
 
@@ -43,8 +43,12 @@ def cached_onnx(
     if path.is_file() and _source_of(path) == source:
         return path, False
     from salakseg.export.onnx import export_onnx
+    from salakseg.export.settings import ExportSettings
+    from salakseg.network.checkpoint import load_checkpoint
 
-    return export_onnx(checkpoint, path, tile=tile, weights=weights, heads=heads, overwrite=True).path, True
+    loaded = load_checkpoint(checkpoint)
+    settings = ExportSettings(variant=loaded.choose(weights, heads), size=tile or loaded.default_tile)
+    return export_onnx(checkpoint, path, settings, overwrite=True, quick=True).path, True
 
 
 def _source_of(path: Path) -> str | None:
@@ -53,7 +57,7 @@ def _source_of(path: Path) -> str | None:
 
     try:
         model = onnx.load(path, load_external_data=False)
-        return next((str(json.loads(p.value)) for p in model.metadata_props if p.key == SOURCE_KEY), None)
+        return next((str(json.loads(p.value)) for p in model.metadata_props if p.key == SOURCE), None)
     # a damaged file fails in protobuf, which has errors of its own
     except Exception:
         return None

@@ -24,6 +24,7 @@ class ExportSettings:
             normalises; "baked" does it in the graph, for images from 0 to 255, and the metadata name none.
         outputs: "prob" class probabilities; "prob+confidence" these and the highest of them; "argmax" class ids.
         precision: Of the weights; input and output stay float32.
+        licence: Under which the model is given away, such as an SPDX identifier.
     """
 
     variant: Variant
@@ -31,3 +32,4 @@ class ExportSettings:
     normalisation: Normalisation = "metadata"
     outputs: Outputs = "prob"
     precision: Precision = "fp32"
+    licence: str = "unspecified"

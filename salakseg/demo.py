@@ -28,8 +28,10 @@ from salakseg.evaluate.judge import Question, judge
 from salakseg.evaluate.metrics import Metrics, compute_metrics
 from salakseg.evaluate.report import Report
 from salakseg.export.onnx import export_onnx
+from salakseg.export.settings import ExportSettings
 from salakseg.mapping.predict import predict_map
 from salakseg.mapping.preview import write_preview
+from salakseg.network.checkpoint import load_checkpoint
 from salakseg.network.onnx_engine import OnnxEngine
 from salakseg.project import FILE_NAME
 from salakseg.train.start import Request, start_run
@@ -120,7 +122,9 @@ def run_demo(folder: Path, seed: int, say: Callable[[str], None], bar: Bar) -> D
     report = judge([checkpoint], Question(notes=(note,)), lambda what: bar(what, "patches"))
     write_report(report, folder / "report")
     say("4/5 export")
-    model = export_onnx(checkpoint, folder / "model.onnx", tile=None).path
+    loaded = load_checkpoint(checkpoint)
+    settings = ExportSettings(variant=loaded.choose(), size=loaded.default_tile)
+    model = export_onnx(checkpoint, folder / "model.onnx", settings, quick=True).path
     say("5/5 mapping the unseen plot")
     predict_map(folder / "orthomosaic.tif", folder / "demo_map.tif", OnnxEngine(model))
     write_preview(folder / "orthomosaic.tif", folder / "demo_map.tif", folder / "demo_map.png", SALAK)

@@ -13,6 +13,7 @@ from salakseg.errors import CheckpointError, EngineError
 from salakseg.evaluate.variants import TURNS, TurnedMean, predictions, turn, turn_back, ways_of
 from salakseg.export.cache import cached_onnx
 from salakseg.export.onnx import export_onnx
+from salakseg.export.settings import ExportSettings
 from salakseg.network.checkpoint import load_checkpoint, save_checkpoint
 from salakseg.network.heads import Logits, combine_heads
 from salakseg.network.onnx_engine import OnnxEngine
@@ -119,7 +120,8 @@ def test_export_and_both_engines_use_what_the_checkpoint_prefers(preferring: Pat
     tiles = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64), dtype=np.uint8)
     by_torch = TorchEngine(preferring, "cpu", 64)
     assert by_torch.identity | {"temperature": "2.0", "weights": "student", "heads": "prob"} == by_torch.identity
-    exported = export_onnx(preferring, tmp_path / "model.onnx", tile=64).path
+    settings = ExportSettings(variant=load_checkpoint(preferring).choose(), size=64)
+    exported = export_onnx(preferring, tmp_path / "model.onnx", settings).path
     cached, made = cached_onnx(preferring, 64)
     assert made
     for path in (exported, cached):

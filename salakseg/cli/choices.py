@@ -22,6 +22,29 @@ def as_choice(weights: Weights | None) -> Literal["ema", "student"] | None:
     return None if weights is None else weights.value
 
 
+class Normalisation(StrEnum):
+    """Who brings colours to the network's scale, the caller or the exported file."""
+
+    metadata = "metadata"
+    baked = "baked"
+
+
+class Outputs(StrEnum):
+    """What an exported file gives."""
+
+    prob = "prob"
+    prob_confidence = "prob+confidence"
+    argmax = "argmax"
+
+
+class Precision(StrEnum):
+    """Of an exported file."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
 class Part(StrEnum):
     """Which held-out part of the data."""
 
@@ -108,6 +131,16 @@ def parse_scale(text: str | None) -> "Stretch | Literal['percentile'] | None":
         return Stretch(low, high)
     except ValueError as error:
         raise typer.BadParameter(f"--scale {text}: {error}.") from error
+
+
+def parse_channels(text: str | None, option: str) -> tuple[float, float, float] | None:
+    """Reads three numbers for red, green and blue; those of --std must be above 0."""
+    if text is None:
+        return None
+    red, green, blue = _numbers(text, 3, option, "three numbers, for red, green and blue, such as 0.485,0.456,0.406")
+    if option == "--std" and min(red, green, blue) <= 0:
+        raise typer.BadParameter(f"{option} {text}: three numbers above 0 are wanted.")
+    return red, green, blue
 
 
 def _numbers(text: str, count: int, option: str, wanted: str) -> list[float]:

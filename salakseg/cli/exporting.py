@@ -1,18 +1,32 @@
 """``salakseg export``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from salakseg.cli.choices import Weights, as_choice
-from salakseg.cli.console import say
+from salakseg.cli.choices import Normalisation, Outputs, Precision, Weights, as_choice
+from salakseg.cli.console import progress_bar, say, stdout
+
+if TYPE_CHECKING:
+    from salakseg.export.onnx import Exported
+    from salakseg.export.settings import ExportSettings
 
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, such as a run's checkpoints/best.pt.")],
-    out: Annotated[Path, typer.Option(help="ONNX file to write.")],
-    size: Annotated[int, typer.Option(help="Side of the square input in pixels.")] = 512,
+    out: Annotated[Path | None, typer.Option(help="ONNX file to write; not needed with --compare or --bundle.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the square input in pixels. Default: 512.")] = None,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Any height and width; QGIS needs --size.")] = False,
+    normalisation: Annotated[
+        Normalisation, typer.Option(help="metadata: told there, QGIS needs this; baked: done inside, input 0 to 255.")
+    ] = Normalisation.metadata,
+    outputs: Annotated[
+        Outputs, typer.Option(help="prob: class probabilities, QGIS needs this; argmax: class ids, uint8.")
+    ] = Outputs.prob,
+    precision: Annotated[
+        Precision, typer.Option(help="fp16: half the size, for GPUs; int8: calibrated on the run's train patches.")
+    ] = Precision.fp32,
     weights: Annotated[
         Weights | None, typer.Option(help="Which weights to export. Default: what the checkpoint prefers, ema.")
     ] = None,
@@ -24,22 +38,129 @@ def export(
         Path | None,
         typer.Option(envvar="SALAKSEG_DATA_ROOT", help="Patches for the comparison; default: where they were."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a file that exists.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Show all precisions side by side.")] = False,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Folder to write as a release: weights, ONNX, card, report.")
+    ] = None,
+    sidecars: Annotated[bool, typer.Option(help="Write STAC item, model card and script beside the file.")] = True,
+    licence: Annotated[str, typer.Option(help="Licence of the model, such as CC-BY-4.0.")] = "unspecified",
+    note: Annotated[list[str] | None, typer.Option(help="A sentence for the top of the model card.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
 ) -> None:
     """Write a checkpoint as one ONNX file for QGIS (Deepness), servers and laptops."""
-    from salakseg.export.onnx import export_onnx
+    if out is None and bundle is None and not compare:
+        raise typer.BadParameter("name the file to write with --out, or a folder with --bundle, or ask for --compare.")
+    if size is not None and dynamic:
+        raise typer.BadParameter("--size is one size, --dynamic is any; give one of the two.")
+    from salakseg.export.settings import DEFAULT_SIZE, ExportSettings
+    from salakseg.network.checkpoint import load_checkpoint
 
-    exported = export_onnx(
-        checkpoint,
-        out,
-        tile=size,
-        weights=as_choice(weights),
-        heads=heads,
-        data_root=data_root,
-        overwrite=overwrite,
+    settings = ExportSettings(
+        variant=load_checkpoint(checkpoint).choose(as_choice(weights), heads),
+        size=None if dynamic else size if size is not None else DEFAULT_SIZE,
+        normalisation=normalisation.value,
+        outputs=outputs.value,
+        precision=precision.value,
+        licence=licence,
     )
-    parity = exported.parity
+    if compare:
+        _compare(checkpoint, settings, data_root)
+    if out is not None:
+        _write(checkpoint, out, settings, data_root, overwrite, sidecars, note or [])
+    if bundle is not None:
+        _bundle(checkpoint, bundle, settings, data_root, overwrite, note or [])
+
+
+def _write(
+    checkpoint: Path,
+    out: Path,
+    settings: "ExportSettings",
+    data_root: Path | None,
+    overwrite: bool,
+    sidecars: bool,
+    notes: list[str],
+) -> None:
+    from salakseg.export.onnx import export_onnx
+    from salakseg.export.sidecars import check_sidecars, find_report, write_sidecars
+    from salakseg.network.checkpoint import load_checkpoint
+
+    if sidecars:
+        check_sidecars(out, overwrite)
+    with progress_bar("comparing with torch", "tiles") as bar:
+        exported = export_onnx(checkpoint, out, settings, data_root=data_root, overwrite=overwrite, progress=bar)
+    _tell(exported)
+    if sidecars:
+        loaded = load_checkpoint(checkpoint)
+        for path in write_sidecars(out, loaded, find_report(checkpoint, loaded), notes):
+            say(f"{path}")
+
+
+def _bundle(
+    checkpoint: Path,
+    folder: Path,
+    settings: "ExportSettings",
+    data_root: Path | None,
+    overwrite: bool,
+    notes: list[str],
+) -> None:
+    import tempfile
+
+    from salakseg.export.bundle import check_folder, write_bundle
+    from salakseg.export.onnx import export_onnx
+    from salakseg.export.sidecars import find_report
+    from salakseg.network.checkpoint import load_checkpoint
+
+    check_folder(folder, overwrite)
+    report = find_report(checkpoint, load_checkpoint(checkpoint))
+    with tempfile.TemporaryDirectory(prefix="salakseg-") as temporary:
+        model = Path(temporary) / "model.onnx"
+        with progress_bar("comparing with torch", "tiles") as bar:
+            exported = export_onnx(checkpoint, model, settings, data_root=data_root, progress=bar)
+        _tell(exported)
+        write_bundle(checkpoint, model, folder, report=report, notes=notes, overwrite=overwrite)
+    say(f"{folder}: the bundle" + ("" if report else ", without a report: make one with `salakseg report`"))
+
+
+def _compare(checkpoint: Path, settings: "ExportSettings", data_root: Path | None) -> None:
+    from rich.table import Table
+
+    from salakseg.export.compare import compare_precisions
+
+    with progress_bar("comparing precisions", "tiles") as bar:
+        comparison = compare_precisions(checkpoint, settings, data_root=data_root, progress=bar)
+    columns = ("", "MB", "nodes", "ms", "agrees", "mIoU", "worst class", "gate")
+    table = Table(*columns, caption=None if comparison.real else "compared on noise: no patches are at hand")
+    for row in comparison.rows:
+        loss = row.parity.loss
+        table.add_row(
+            row.precision,
+            f"{row.size_mb:.1f}",
+            str(row.nodes),
+            f"{row.milliseconds:.0f}",
+            f"{100 * row.parity.agreement:.3f}%",
+            "no labels" if loss is None else f"{loss.miou[1]:.4f} ({-loss.points:+.2f})",
+            "" if loss is None else f"{loss.worst[0]} {-loss.worst[1]:+.2f}",
+            row.objection or "holds",
+        )
+    stdout.print(table)
+    for reason in comparison.left_out.values():
+        say(reason)
+    say(comparison.advice)
+
+
+def _tell(exported: "Exported") -> None:
+    """One line on the file, one on its accuracy where labels are at hand, and one if another size is better."""
+    parity, settings = exported.parity, exported.settings
+    where = "" if exported.real else " of noise, as the run's patches are not at hand"
     say(
-        f"{exported.path}: {exported.size_mb:.1f} MB; agrees with torch on {100 * parity.agreement:.4f} % of the "
-        f"pixels of {parity.tiles} tiles ({exported.real_tiles} real), largest difference {parity.max_difference:.1e}"
+        f"{exported.path}: {settings.precision}, {exported.size_mb:.1f} MB, {exported.nodes} nodes; agrees with torch "
+        f"on {100 * parity.agreement:.4f} % of the pixels of {parity.tiles} tiles{where}, largest difference "
+        f"{parity.max_difference:.1e}"
     )
+    if parity.loss is not None:
+        before, after = parity.loss.miou
+        pairs = zip(parity.loss.names, parity.loss.before, parity.loss.after, strict=True)
+        classes = ", ".join(f"{name} {new:.4f} ({100 * (new - old):+.2f})" for name, old, new in pairs)
+        say(f"mIoU without background {after:.4f} ({100 * (after - before):+.2f} points against torch): {classes}")
+    if settings.size not in (None, exported.default_tile):
+        say(f"maps are better with --size {exported.default_tile}, the size that this network was trained at")

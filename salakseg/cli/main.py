@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from salakseg import __version__
-from salakseg.cli import assessing, demo, exporting, predicting, reporting, training
+from salakseg.cli import assessing, demo, exporting, info, predicting, reporting, training
 from salakseg.cli.console import INTERRUPTED, say
 from salakseg.errors import SalaksegError
 
@@ -72,6 +72,7 @@ app.command("train")(training.train)
 app.command("recipes")(training.recipes)
 app.command("report")(reporting.report)
 app.command("export")(exporting.export)
+app.command("info")(info.info)
 app.command("predict")(predicting.predict)
 app.command("sample")(assessing.sample)
 app.command("accuracy")(assessing.accuracy)

@@ -6,8 +6,12 @@ from pathlib import Path
 from salakseg.cli.choices import MapDevice
 from salakseg.cli.console import say
 from salakseg.errors import EngineError
+from salakseg.network.metadata import Told
 from salakseg.network.opening import EngineSpec, ModelFile
 from salakseg.network.variant import Weights
+
+BUNDLED_MODEL = "model.onnx"
+"""The model in the folder that ``salakseg export --bundle`` writes."""
 
 
 def choose_models(
@@ -19,17 +23,19 @@ def choose_models(
     heads: str | None,
     tta: bool,
     workers: int | None = None,
+    told: Told | None = None,
 ) -> EngineSpec:
     """ONNX Runtime for ONNX files and for any model on a CPU, torch for a checkpoint on a GPU.
 
     Args:
-        models: Files; None for the best checkpoint of the project's newest run.
+        models: Files, or folders of `salakseg export --bundle`; None for the best checkpoint of the newest run.
         device: Where to compute.
-        tile: Side of the tiles, pixels; None for the one that suits the checkpoint, or the ONNX file's own.
+        tile: Side of the tiles, pixels; None for the one that suits the model.
         weights: Which weights of a checkpoint; None for what it prefers.
         heads: How a checkpoint's heads are combined; None for what it prefers.
         tta: Whether to average over the eight flips and turns.
         workers: Processes that share this machine's cores; None for one.
+        told: What the user says of an ONNX file that says nothing of itself.
 
     Raises:
         EngineError: A file is no model, or a flag does not suit it.
@@ -41,43 +47,45 @@ def choose_models(
 
         models = [load_project().newest_best()]
         say(f"newest run: {models[0]}")
-    for path in models:
-        _check(path, tile, weights, heads)
-    where = _device(models, device)
-    files = tuple(_as_file(path, where, tile, weights, heads) for path in models)
-    spec = EngineSpec(files, where, tile, weights, heads, tta, _threads(workers))
+    files = [_named(path) for path in models]
+    for file in files:
+        _check(file.path, weights, heads)
+    where = _device([file.path for file in files], device)
+    opened = tuple(_as_file(file, where, tile, weights, heads) for file in files)
+    spec = EngineSpec(opened, where, tile, weights, heads, tta, _threads(workers), told or Told())
     if where != device.value and device is not MapDevice.auto:
         say(f"attention: {device.value} cannot be used, the map is made on {where}.")
     return spec
 
 
-def _check(path: Path, tile: int | None, weights: Weights | None, heads: str | None) -> None:
+def _named(path: Path) -> ModelFile:
+    """A model under the name that the user gave it; of a bundle, its ONNX file."""
+    if path.is_dir():
+        if not (path / BUNDLED_MODEL).is_file():
+            raise EngineError(f"{path} holds no {BUNDLED_MODEL}; name a model file, or a bundle of `salakseg export`.")
+        return ModelFile(path / BUNDLED_MODEL, f"{path.resolve().name}/{BUNDLED_MODEL}")
+    return ModelFile(path, path.name)
+
+
+def _check(path: Path, weights: Weights | None, heads: str | None) -> None:
     if path.suffix.lower() not in (".pt", ".pth", ".onnx"):
         raise EngineError(f"{path} is neither a checkpoint (.pt) nor an exported model (.onnx).")
     if not path.is_file():
         raise EngineError(f"{path} does not exist; name a checkpoint (.pt) or an exported model (.onnx) by --model.")
     if path.suffix.lower() == ".onnx" and (weights is not None or heads is not None):
         raise EngineError(f"{path} has one set of weights and heads; --weights and --heads need the checkpoint (.pt).")
-    if path.suffix.lower() == ".onnx" and tile is not None:
-        from salakseg.network.onnx_engine import OnnxEngine
-
-        own = OnnxEngine(path).tile
-        if own != tile:
-            raise EngineError(f"{path} takes tiles of {own} pixels, not {tile}; export it with --size {tile}.")
 
 
 def _device(models: list[Path], device: MapDevice) -> str:
     """The device that will be used: a GPU where there is one, or where the user insists."""
     if device in (MapDevice.cpu, MapDevice.tensorrt):
         return device.value
-    if all(path.suffix.lower() == ".onnx" for path in models):
-        from salakseg.network.onnx_engine import nvidia_driver_present
+    from salakseg.network.sessions import nvidia_driver_present  # brings ONNX Runtime along
 
+    if all(path.suffix.lower() == ".onnx" for path in models):
         if device is not MapDevice.auto:
             return device.value
         return "cuda" if nvidia_driver_present() else "cpu"
-    from salakseg.network.onnx_engine import nvidia_driver_present
-
     if device is MapDevice.auto and not nvidia_driver_present():
         return "cpu"  # without importing torch, which takes seconds
     from salakseg.network.device import pick_device
@@ -85,15 +93,15 @@ def _device(models: list[Path], device: MapDevice) -> str:
     return pick_device(device.value)
 
 
-def _as_file(path: Path, device: str, tile: int | None, weights: Weights | None, heads: str | None) -> ModelFile:
-    if path.suffix.lower() == ".onnx" or device in ("cuda", "mps"):
-        return ModelFile(path, path.name)
+def _as_file(file: ModelFile, device: str, tile: int | None, weights: Weights | None, heads: str | None) -> ModelFile:
+    if file.path.suffix.lower() == ".onnx" or device in ("cuda", "mps"):
+        return file
     from salakseg.export.cache import cached_onnx
 
-    converted, made = cached_onnx(path, tile, weights, heads)
+    converted, made = cached_onnx(file.path, tile, weights, heads)
     if made:
         say(f"converted once for ONNX Runtime: {converted}")
-    return ModelFile(converted, path.name)
+    return ModelFile(converted, file.name)
 
 
 def _threads(workers: int | None) -> int:

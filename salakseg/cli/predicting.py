@@ -14,6 +14,7 @@ from salakseg.cli.choices import (
     Window,
     as_choice,
     parse_bands,
+    parse_channels,
     parse_gsd,
     parse_scale,
 )
@@ -29,6 +30,7 @@ GPU_BATCH = 8
 """Tiles at a time on a GPU; a CPU is as fast with one, and never computes one for nothing."""
 
 MODEL = "Model"
+FOREIGN = "A model of others: an .onnx without salakseg's metadata"
 RASTER = "Orthomosaic"
 OUTPUT = "Output"
 MACHINE = "Machine"
@@ -44,7 +46,7 @@ def predict(
     model: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A .pt or .onnx file; several are averaged. Default: the best checkpoint of the newest run.",
+            help="A .pt or .onnx file, or a bundle's folder; several are averaged. Default: the newest run's best.",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -65,7 +67,10 @@ def predict(
     ] = False,
     tile: Annotated[
         int | None,
-        typer.Option(help="Side of a .pt's tiles, pixels. Default: its training crops'.", rich_help_panel=MODEL),
+        typer.Option(
+            help="Side of the tiles, pixels, of a .pt or a dynamic .onnx. Default: its training crops'.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     overlap: Annotated[
         int | None,
@@ -74,6 +79,26 @@ def predict(
     window: Annotated[
         Window, typer.Option(help="How a tile counts from its middle to its edge.", rich_help_panel=MODEL)
     ] = Window.hann,
+    classes: Annotated[
+        Path | None, typer.Option(help="CSV with its classes in the order of its output.", rich_help_panel=FOREIGN)
+    ] = None,
+    input_scale: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-6,
+            help="255 if it takes colours from 0 to 1, 1 if from 0 to 255; mean and std come after.",
+            rich_help_panel=FOREIGN,
+        ),
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="Subtracted from red, green and blue, such as 0,0,0.", rich_help_panel=FOREIGN)
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="What they are divided by then, such as 1,1,1.", rich_help_panel=FOREIGN)
+    ] = None,
+    logits: Annotated[
+        bool, typer.Option("--logits", help="Its output has not been through a softmax.", rich_help_panel=FOREIGN)
+    ] = False,
     gsd: Annotated[
         str,
         typer.Option(
@@ -150,11 +175,13 @@ def predict(
 
     Several orthomosaics go to --out-dir; the names of further files then hold {name}, such as --preview '{name}.png'.
     """
+    from salakseg.classes import ClassMap
     from salakseg.cli.models import choose_models
     from salakseg.cli.products import Products, Task, finish, plan_products, show
     from salakseg.mapping.opening import SourceOptions
     from salakseg.mapping.predict import check_finished, describe_plan, predict_map
     from salakseg.mapping.settings import MapSettings
+    from salakseg.network.metadata import Told
     from salakseg.network.opening import open_engine, slower_than_wanted
 
     if scheduler is not None and workers is not None:
@@ -169,11 +196,22 @@ def predict(
     )
     wanted = Products(out, out_dir, confidence, probabilities, areas, polygons, preview)
     tasks = plan_products(orthomosaics, wanted, overwrite=overwrite, resume=resume)
-    spec = choose_models(model, device, tile=tile, weights=as_choice(weights), heads=heads, tta=tta, workers=workers)
+    told = Told(
+        None if classes is None else ClassMap.from_csv(classes),
+        input_scale,
+        parse_channels(mean, "--mean"),
+        parse_channels(std, "--std"),
+        logits,
+    )
+    spec = choose_models(
+        model, device, tile=tile, weights=as_choice(weights), heads=heads, tta=tta, workers=workers, told=told
+    )
     engine = open_engine(spec)
     say(f"model: {engine.name}, runs on {engine.runs_on}")
     if (fallen := slower_than_wanted(spec, engine)) is not None:
         say(f"attention: {fallen}")
+    if engine.gsd_m is None and settings.gsd == "auto" and told.anything:
+        say(f"attention: nobody says at how many metres a pixel {engine.name} was trained; tell it by --gsd.")
     tiles_at_a_time = batch_size or (1 if spec.device == "cpu" else GPU_BATCH)
     if dry_run:
         for task in tasks:

@@ -1,13 +1,15 @@
 """From model files to an engine that is ready to run, here or on a worker of a cluster."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from salakseg.errors import EngineError
 from salakseg.network.combine import MeanEngine, TurnedEngine
 from salakseg.network.digest import sha256_of
 from salakseg.network.engine import Engine
+from salakseg.network.metadata import Told
 from salakseg.network.onnx_engine import OnnxEngine
+from salakseg.network.sessions import PROVIDERS, why_not
 from salakseg.network.variant import Weights
 
 
@@ -33,11 +35,12 @@ class EngineSpec:
     Attributes:
         models: The files; several are averaged.
         device: "cpu", "cuda", "mps" or "tensorrt".
-        tile: Side of the tiles for checkpoints, pixels, None for the one that suits; an ONNX file has its own.
+        tile: Side of the tiles, pixels, None for the one that suits; a static ONNX file has its own.
         weights: Which weights of a checkpoint; None for what it prefers.
         heads: How a checkpoint's heads are combined, see `WAYS`; None for what it prefers.
         tta: Whether to average over the eight flips and turns.
         threads: Threads of ONNX Runtime on a CPU; 0 for one a core.
+        told: What the user says of ONNX files that say nothing of themselves.
     """
 
     models: tuple[ModelFile, ...]
@@ -47,6 +50,7 @@ class EngineSpec:
     heads: str | None = None
     tta: bool = False
     threads: int = 0
+    told: Told = field(default_factory=Told)
 
 
 def open_engine(spec: EngineSpec) -> Engine:
@@ -57,19 +61,20 @@ def open_engine(spec: EngineSpec) -> Engine:
         CheckpointError: A checkpoint cannot be used.
     """
     engines = [_open(spec, model) for model in spec.models]
+    if spec.told.anything and not any(isinstance(one, OnnxEngine) and not one.describes_itself for one in engines):
+        raise EngineError(
+            f"{engines[0].name} says itself how it is used; leave --classes, --input-scale, --mean, --std and --logits "
+            "out."
+        )
     engine = engines[0] if len(engines) == 1 else MeanEngine(engines)
     return TurnedEngine(engine) if spec.tta else engine
 
 
 def slower_than_wanted(spec: EngineSpec, engine: Engine) -> str | None:
     """A sentence for the user if ONNX Runtime silently uses another provider than asked for; else None."""
-    provider = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}.get(spec.device)
-    if provider is None or "ExecutionProvider" not in engine.runs_on or provider in engine.runs_on:
+    if spec.device not in PROVIDERS or "ExecutionProvider" not in engine.runs_on:
         return None
-    return (
-        f"ONNX Runtime cannot use {spec.device} and runs on {engine.runs_on}; install the onnxruntime-gpu that fits "
-        "the NVIDIA driver and CUDA of this machine, or choose --device cpu."
-    )
+    return why_not(spec.device, engine.runs_on.rsplit(", ", 1)[-1])
 
 
 def _open(spec: EngineSpec, model: ModelFile) -> Engine:
@@ -78,7 +83,7 @@ def _open(spec: EngineSpec, model: ModelFile) -> Engine:
     if model.path.suffix.lower() == ".onnx":
         if spec.device == "mps":
             raise EngineError(f"{model.name} is an ONNX file and runs on the CPU or on CUDA; leave --device mps out.")
-        return OnnxEngine(model.path, spec.device, spec.threads, model.name)
+        return OnnxEngine(model.path, spec.device, spec.threads, model.name, spec.tile, spec.told)
     from salakseg.network.torch_engine import TorchEngine  # torch is not needed for ONNX files
 
     return TorchEngine(model.path, spec.device, spec.tile, spec.weights, spec.heads)
