@@ -10,8 +10,17 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from salakseg.evaluate.bootstrap import Interval, draw_units, interval_of, resample_figures
-from salakseg.evaluate.boundary import boundary_iou, mean_boundary_iou
+from salakseg.classes import BACKGROUND
+from salakseg.evaluate.bootstrap import (
+    LEAST_UNITS,
+    LEAST_UNITS_OF_A_CLASS,
+    Interval,
+    complete_means,
+    draw_units,
+    interval_of,
+    resample_figures,
+)
+from salakseg.evaluate.boundary import boundary_iou
 from salakseg.evaluate.calibration import calibration_of
 from salakseg.evaluate.confusion import ConfusionMatrix
 from salakseg.evaluate.ensemble import Evaluation, Row
@@ -22,8 +31,13 @@ from salakseg.evaluate.subjects import Subject
 from salakseg.evaluate.thresholds import WANTED_PRECISION, analyse_thresholds, present_thresholds
 from salakseg.evaluate.units import UnitKind, units_of
 
-SCORE = "miou_without_background"
-"""The figure that variants and checkpoints are compared by; the trainer chooses by it as well."""
+MEANS_OF = {
+    "iou": {"miou_without_background": 1, "miou_with_background": 0},
+    "f1": {"f1_without_background": 1, "f1_with_background": 0},
+    "recall": {"balanced_accuracy": 0},
+    "boundary_iou": {"boundary_miou_without_background": 1, "boundary_miou_with_background": 0},
+}
+"""The means of each figure and the class from which on each is taken."""
 
 N = TypeVar("N", bound=np.generic)
 
@@ -47,6 +61,7 @@ def analyse(
     """
     recipe = subjects[0].checkpoint.recipe
     gap = int(recipe.get("data", {}).get("gap", 0))
+    evaluation = _with_labels(evaluation)
     unit_P = units_of(evaluation.photos, unit, gap)
     units = max(unit_P) + 1
     draws_RU = draw_units(units)
@@ -82,38 +97,63 @@ def analyse(
         pairs=confused_pairs(own_KK),
         errors=error_places(evaluation.edges.near_P4, evaluation.edges.distances),
         left_out=left_out,
+        rare=_rare(counts_UVKK[:, 0]) if units >= LEAST_UNITS else (),
     )
+
+
+def _with_labels(evaluation: Evaluation) -> Evaluation:
+    """Without the photos that show nothing but ignored pixels, which are no units to resample."""
+    labelled_P = evaluation.counts_PVKK[:, 0].sum(axis=(1, 2)) > 0
+    return evaluation if labelled_P.all() else evaluation.of_photos(labelled_P)
 
 
 def _intervals(
     counts_UKK: NDArray[np.int64], edges_UK3: NDArray[np.int64], draws_RU: NDArray[np.float64]
 ) -> dict[str, Interval]:
+    """Intervals of all figures; none for a class that too few units show."""
     units, classes = counts_UKK.shape[:2]
     replicates = resample_figures(counts_UKK, draws_RU, [*PER_CLASS, *OVERALL])
     edges = (draws_RU @ edges_UK3.reshape(units, -1).astype(np.float64)).reshape(-1, classes, 3)
     replicates["boundary_iou"] = boundary_iou(edges)
-    replicates |= mean_boundary_iou(replicates["boundary_iou"])
+    for name in (*PER_CLASS, "boundary_iou"):
+        defined_K = ~np.isnan(replicates[name]).all(axis=0)
+        for mean, beginning in MEANS_OF.get(name, {}).items():
+            replicates[mean] = complete_means(replicates[name], defined_K & (np.arange(classes) >= beginning))
+    seen_K = (counts_UKK.sum(axis=2) > 0).sum(axis=0) >= LEAST_UNITS_OF_A_CLASS
+    for name in (*PER_CLASS, "boundary_iou"):
+        replicates[name] = np.where(seen_K, replicates[name], np.nan)
     return {name: interval_of(values, units) for name, values in replicates.items()}
+
+
+def _rare(counts_UKK: NDArray[np.int64]) -> tuple[int, ...]:
+    """Classes with true pixels that too few units show for an interval."""
+    units_K = (counts_UKK.sum(axis=2) > 0).sum(axis=0)
+    return tuple(np.flatnonzero((units_K > 0) & (units_K < LEAST_UNITS_OF_A_CLASS)).tolist())
 
 
 def _contenders(
     evaluation: Evaluation, counts_UVKK: NDArray[np.int64], draws_RU: NDArray[np.float64]
 ) -> list[Contender]:
-    """Each row beside the first, over the same draws."""
+    """Each row beside the first, over the same draws and the same classes: those with true pixels.
+
+    A class that a variant invents lowers its mIoU by a whole class for a single pixel; that must not choose.
+    """
+    true_K = counts_UVKK[:, 0].sum(axis=(0, 2)) > 0
+    true_K[BACKGROUND] = False
     found: list[Contender] = []
-    first: NDArray[np.float64] | None = None
+    scores: list[tuple[float, NDArray[np.float64]]] = []
     for v, row in enumerate(evaluation.rows):
-        score_R = resample_figures(counts_UVKK[:, v], draws_RU, [SCORE])[SCORE]
+        iou_RK = resample_figures(counts_UVKK[:, v], draws_RU, ["iou"])["iou"]
         metrics = compute_metrics(ConfusionMatrix.from_counts(counts_UVKK[:, v].sum(axis=0)))
-        first = score_R if first is None else first
-        reference = found[0].metrics if found else metrics
+        scores.append((float(complete_means(metrics.iou[None], true_K)[0]), complete_means(iou_RK, true_K)))
+        (own, own_R), (first, first_R) = scores[v], scores[0]
         found.append(
             Contender(
                 name=row.way.text,
                 way=row.way,
                 metrics=metrics,
-                difference=metrics.overall_value(SCORE) - reference.overall_value(SCORE),
-                interval=interval_of(score_R - first, len(counts_UVKK)),
+                difference=own - first,
+                interval=interval_of(own_R - first_R, len(counts_UVKK)),
                 is_subject=v == 0,
                 is_best=False,
             )
@@ -129,8 +169,8 @@ def _runs(contenders: Sequence[tuple[Row, Contender]], subjects: Sequence[Subjec
 
 
 def _mark_best(contenders: Sequence[Contender]) -> tuple[Contender, ...]:
-    scores = np.nan_to_num([contender.metrics.overall_value(SCORE) for contender in contenders], nan=-1.0)
-    best = int(scores.argmax())  # the first of equals: the report's own before others
+    differences = np.nan_to_num([contender.difference for contender in contenders])
+    best = int(differences.argmax())  # the first of equals: the report's own before others
     return tuple(replace(contender, is_best=number == best) for number, contender in enumerate(contenders))
 
 

@@ -30,6 +30,14 @@ REPLICATES = 2000
 FEW_UNITS = 20
 """Below, even the expanded interval holds the truth less often than it says: 85 to 90 % of the time with 8 units."""
 
+LEAST_UNITS = 5
+"""Below, there is no interval: of two equally good variants one would be called better in 12 % of the cases with four
+units, and in half of them with two."""
+
+LEAST_UNITS_OF_A_CLASS = 3
+"""Units that must show a class for its figures to have an interval: resampling one photo over and over says nothing of
+others."""
+
 _CHUNK = 4_000_000  # counts in memory at a time: 32 MB
 
 
@@ -38,7 +46,8 @@ class Interval:
     """Ends of a 95 % interval, of one figure or of many.
 
     Attributes:
-        low: Lower end, float64 [...]; NaN where most replicates leave it undefined, or with fewer than two units.
+        low: Lower end, float64 [...]; NaN where half of the replicates leave it undefined, or with fewer than
+            `LEAST_UNITS` units.
         high: Upper end, likewise.
     """
 
@@ -107,6 +116,23 @@ def resample_figures(
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
+def complete_means(iou_RK: NDArray[np.float64], classes_K: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The mean of the same classes in every replicate.
+
+    A replicate that happens to hold no photo with a rare class would otherwise be the mean of the others, which is
+    another figure, and mostly a higher one.
+
+    Args:
+        iou_RK: A figure of each class in each replicate, NaN where undefined.
+        classes_K: The classes to take the mean of.
+
+    Returns:
+        [R] float64; NaN in replicates where one of them is undefined, or if there are none.
+    """
+    chosen = iou_RK[:, classes_K]
+    return chosen.mean(axis=1) if chosen.shape[1] else np.full(len(iou_RK), np.nan)
+
+
 def interval_of(replicates: NDArray[np.float64], units: int) -> Interval:
     """The expanded percentile interval.
 
@@ -118,7 +144,7 @@ def interval_of(replicates: NDArray[np.float64], units: int) -> Interval:
         Ends [...].
     """
     nothing = np.full(replicates.shape[1:], np.nan)
-    if units < 2:
+    if units < LEAST_UNITS:
         return Interval(nothing, nothing.copy())
     half = (1 - LEVEL) / 2
     tail = float(stats.norm.cdf(-np.sqrt(units / (units - 1)) * stats.t.ppf(1 - half, units - 1)))

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
-from salakseg.classes import BACKGROUND, IGNORE_INDEX
-from salakseg.evaluate.metrics import mean_along
+from salakseg.classes import IGNORE_INDEX
 
 DISTANCE_SHARE = 0.02
 """Distance as a share of the picture's diagonal, the authors' value: 7 pixels in a patch of 256."""
@@ -73,21 +72,6 @@ def boundary_counts(
     both = true_edge & drawn_edge & (label_HW == prediction_HW)
     parts = (label_HW[true_edge], prediction_HW[drawn_edge], label_HW[both])
     return np.stack([np.bincount(part, minlength=classes)[:classes] for part in parts], axis=1)
-
-
-def mean_boundary_iou(values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Means of boundary IoUs over the classes that have one.
-
-    Args:
-        values: [..., K].
-
-    Returns:
-        [...] without and with background, by the names of the figures.
-    """
-    return {
-        "boundary_miou_without_background": mean_along(np.delete(values, BACKGROUND, axis=-1)),
-        "boundary_miou_with_background": mean_along(values),
-    }
 
 
 def boundary_iou(counts: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,7 +21,8 @@ from salakseg.evaluate.formats import finite_or_none, list_or_none
 from salakseg.network.heads import Logits, combine_heads
 
 _SAMPLE = 200_000  # pixels that a temperature is fitted on: its error is then far below a hundredth
-_COLDEST, _HOTTEST = 0.05, 20.0
+COLDEST, HOTTEST = 0.05, 20.0
+"""Range in which a temperature is looked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,5 +144,5 @@ class LogitSample:
             right_S = prob_SK[torch.arange(len(label_S)), label_S]
             return float(-right_S.clamp(min=1e-12).log().mean())
 
-        bounds = (np.log(_COLDEST), np.log(_HOTTEST))
+        bounds = (np.log(COLDEST), np.log(HOTTEST))
         return float(np.exp(minimize_scalar(cost, bounds=bounds, method="bounded").x))

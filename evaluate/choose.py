@@ -6,23 +6,25 @@ better than it is.
 
 from dataclasses import replace
 
-from salakseg.data.patches import PatchIndex
-from salakseg.errors import DataError, ReportError
+from salakseg.data.patches import Patch, PatchIndex
+from salakseg.errors import CheckpointError, DataError, ReportError
 from salakseg.evaluate.analyse import analyse
-from salakseg.evaluate.calibration import LogitSample
+from salakseg.evaluate.calibration import COLDEST, HOTTEST, LogitSample
 from salakseg.evaluate.ensemble import evaluate
-from salakseg.evaluate.formats import points_range_text, points_text
+from salakseg.evaluate.formats import counted, points_range_text, points_text
 from salakseg.evaluate.inference import Bar
-from salakseg.evaluate.subjects import Subject, held_out_patches
+from salakseg.evaluate.subjects import Subject, file_stamp, held_out_patches
+from salakseg.evaluate.units import UnitKind
 from salakseg.network.checkpoint import save_checkpoint
 
 
-def choose_variant(subject: Subject, index: PatchIndex, bar: Bar) -> str:
+def choose_variant(subject: Subject, index: PatchIndex, unit: UnitKind, bar: Bar) -> str:
     """Stores the variant with the highest mIoU without background on validation; flips and turns stay a matter of use.
 
     Args:
         subject: The checkpoint, which is written anew; its variant becomes the chosen one.
         index: The patches.
+        unit: What is resampled for the interval of the gain.
         bar: Makes a progress bar.
 
     Returns:
@@ -30,23 +32,25 @@ def choose_variant(subject: Subject, index: PatchIndex, bar: Bar) -> str:
 
     Raises:
         DataError: There is no validation part.
-        CheckpointError: The checkpoint cannot be written.
+        CheckpointError: The checkpoint cannot be written, or was changed meanwhile.
     """
-    _, patches, _ = held_out_patches([subject], index, "val")
+    patches = _val_patches(subject, index)
     with bar("choosing on val") as progress:
         evaluation = evaluate([subject], index, patches, progress=progress)
-    best = analyse(evaluation, [subject]).best
-    before = subject.variant.text
-    if not best.is_subject:
-        subject.variant = best.way.variant
+    best = analyse(evaluation, [subject], unit=unit).best
+    before = subject.variant
+    subject.variant = before if best.is_subject else best.way.variant
+    on = counted(len(patches), "val patch", "val patches")
+    if subject.variant == subject.checkpoint.variant:
+        return f"On {on} nothing beats what the checkpoint prefers already: {before.text}."
     _store(subject)
     if best.is_subject:
-        return f"On {len(patches)} val patches nothing beats what the checkpoint prefers already: {before}."
-    told = "" if best.interval.decided else ", which the patches cannot tell from none"
+        return f"Stored as the checkpoint's default: {before.text}, which nothing beats on {on}."
     interval = points_range_text(*best.interval.ends)
+    sure = f"{interval}{'' if best.interval.decided else ', which may be chance'}" if interval else "may be chance"
     return (
-        f"Stored as the checkpoint's default: {best.name}, on {len(patches)} val patches "
-        f"{points_text(best.difference)} points of mIoU over {before}{f' ({interval}{told})' if interval else ''}."
+        f"Stored as the checkpoint's default: {best.name}, on {on} {points_text(best.difference)} points of mIoU over "
+        f"{before.text} ({sure})."
     )
 
 
@@ -63,11 +67,11 @@ def fit_temperature(subject: Subject, index: PatchIndex, bar: Bar) -> str:
 
     Raises:
         DataError: There is no validation part.
-        ReportError: The variant is a vote, which has no temperature.
-        CheckpointError: The checkpoint cannot be written.
+        ReportError: The variant is a vote, which has no temperature, or none suits it.
+        CheckpointError: The checkpoint cannot be written, or was changed meanwhile.
     """
     variant = subject.variant
-    _, patches, _ = held_out_patches([subject], index, "val")
+    patches = _val_patches(subject, index)
     if variant.votes:
         raise ReportError(f"{variant.text} has no temperature; ask for it with --heads mean or --heads prob.")
     sample = LogitSample(len(patches))
@@ -75,14 +79,31 @@ def fit_temperature(subject: Subject, index: PatchIndex, bar: Bar) -> str:
         evaluate([subject], index, patches, samples={variant.weights: sample}, progress=progress)
     if not sample:
         raise DataError(f"{index.root} has no labelled pixel in the val part, so no temperature can be fitted.")
-    subject.variant = replace(variant, temperature=round(sample.fit(variant.heads), 4))
+    temperature = sample.fit(variant.heads)
+    if not COLDEST * 1.01 < temperature < HOTTEST * 0.99:
+        raise ReportError(
+            f"No temperature from {COLDEST} to {HOTTEST} suits {subject.path} on its val part: its confidence has "
+            "nothing to do with what is right there; nothing was stored."
+        )
+    subject.variant = replace(variant, temperature=round(temperature, 4))
     _store(subject)
     return (
         f"Stored as the checkpoint's default: {variant.text} at temperature {subject.variant.temperature:.3g}, fitted "
-        f"on {len(patches)} val patches."
+        f"on {counted(len(patches), 'val patch', 'val patches')}."
     )
 
 
+def _val_patches(subject: Subject, index: PatchIndex) -> tuple[Patch, ...]:
+    _, patches, _ = held_out_patches([subject], index, "val")
+    return patches
+
+
 def _store(subject: Subject) -> None:
+    if file_stamp(subject.path) != subject.stamp:
+        raise CheckpointError(
+            f"{subject.path} was written anew while it was evaluated, perhaps by a training that goes on; nothing was "
+            "stored, run the command again."
+        )
     subject.checkpoint.variant = subject.variant
     save_checkpoint(subject.checkpoint, subject.path)
+    subject.stamp = file_stamp(subject.path)

@@ -4,7 +4,7 @@ Axes: B image, N head, K class, H row, W column, P photo, V variant.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -64,6 +64,18 @@ class Evaluation:
     disagreement: dict[Weights, DisagreementTally]
     worst: WorstPatches
 
+    def of_photos(self, chosen_P: NDArray[np.bool_]) -> "Evaluation":
+        """What was counted photo by photo, of some photos alone."""
+        return replace(
+            self,
+            photos=tuple(photo for photo, take in zip(self.photos, chosen_P, strict=True) if take),
+            patches_P=self.patches_P[chosen_P],
+            counts_PVKK=self.counts_PVKK[chosen_P],
+            edges=self.edges.of_photos(chosen_P),
+            confidence=self.confidence.of_photos(chosen_P),
+            labeller=self.labeller.of_photos(chosen_P),
+        )
+
 
 def evaluate(
     subjects: Sequence[Subject],
@@ -110,6 +122,7 @@ class _Pass:
             if way.tta or (way.variant.weights, way.variant.heads) != (first.variant.weights, first.variant.heads)
         ]
         self.rows = (own[0], *others, *own[1:], *([Row(None, own[0].way)] if ensemble else []))
+        self._own_rows = own
         self.photos: dict[Photo, int] = {}
         self.patches: list[int] = []
         self.counts: list[NDArray[np.int64]] = []
@@ -168,11 +181,11 @@ class _Pass:
                     shares_B = self._look(whose, logits, label_BHW, photo_B)
                     disagreement_B = shares_B if whose == subject.variant.weights else disagreement_B
         found |= self._turned(batch)
-        for row, prob in zip((r for r in self.rows if r.subject is None), [sum(prob_BKHW)], strict=False):
-            assert isinstance(prob, Tensor)
+        if self.rows[-1].subject is None:
+            found[self.rows[-1]] = most_probable(torch.stack(prob_BKHW).mean(dim=0), 1).to(torch.uint8)
+        for row, prob in zip(self._own_rows, prob_BKHW, strict=True):
+            # At its own temperature: what predict would write
             found[row] = most_probable(prob, 1).to(torch.uint8)
-        # The variant's own class, at its own temperature, is what predict would write
-        found[self.rows[0]] = most_probable(prob_BKHW[0], 1).to(torch.uint8)
         self.confidence.add(photo_B, label_BHW, prob_BKHW[0])
         self._count(batch, photo_B, label_BHW, found, disagreement_B)
 

@@ -76,6 +76,7 @@ class Picture:
         """The patch, with the corner where only a part is shown."""
         patch = self.wanted.patch
         place = f"{patch.folder}/{patch.image}" if patch.folder else patch.image
+        place = place.encode("utf-8", "replace").decode("utf-8")  # a file's name can hold any byte
         return f"{place}, from row {self.top}, column {self.left}" if self.top or self.left else place
 
 

@@ -42,7 +42,8 @@ class Place:
     @property
     def name(self) -> str:
         """The place for people."""
-        return "/".join(part for part in (self.folder, self.photo) if part) or "(root)"
+        name = "/".join(part for part in (self.folder, self.photo) if part) or "(root)"
+        return name.encode("utf-8", "replace").decode("utf-8")  # a file's name can hold any byte
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -7,15 +7,15 @@ import textwrap
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from salakseg.classes import ClassMap
-from salakseg.evaluate.confusion import ConfusionMatrix
 from salakseg.evaluate.formats import count_text, figure_text, percent_text, points_text
 from salakseg.evaluate.metrics import Metrics
+from salakseg.evaluate.report import Report
 from salakseg.evaluate.targets import TargetComparison
 
 if TYPE_CHECKING:
@@ -38,38 +38,6 @@ _QUIET = "#6b6b6b"
 _SMALL = 9.0  # points
 _MOST_COUNTED = 12  # classes; narrower cells hold the percentage alone
 _MOST_LABELLED = 25  # classes; cells of a larger matrix are too small for numbers
-
-
-class Drawable(Protocol):
-    """What the picture needs of a report; a protocol, since the report's module is the one that calls this one."""
-
-    @property
-    def title(self) -> str:
-        """Name of the checkpoint."""
-
-    @property
-    def caption(self) -> str:
-        """What was measured, in a line."""
-
-    @property
-    def class_map(self) -> ClassMap:
-        """The K classes."""
-
-    @property
-    def matrix(self) -> ConfusionMatrix:
-        """Counts of pixels."""
-
-    @property
-    def metrics(self) -> Metrics:
-        """The figures of the matrix."""
-
-    @property
-    def comparison(self) -> TargetComparison | None:
-        """The figures beside a target."""
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """The sentences under the figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +83,11 @@ class _Layout:
         return (left / self.width, bottom / self.height, width / self.width, rows / self.height)
 
 
-def write_figure(report: Drawable, path: Path) -> None:
+def write_figure(report: Report, path: Path) -> None:
     """Draws the report as a PNG, about 1,800 pixels wide.
 
     Args:
-        report: A `Report`.
+        report: The report.
         path: Where the picture goes; an existing file is replaced.
 
     Raises:
@@ -140,7 +108,7 @@ def write_figure(report: Drawable, path: Path) -> None:
     path.write_bytes(buffer.getvalue())
 
 
-def _lay_out(report: Drawable) -> _Layout:
+def _lay_out(report: Report) -> _Layout:
     rows, columns = _row_names(report.class_map), _column_names(report.class_map)
     classes = len(rows)
     names = max(len(line) for name in rows for line in name.split("\n")) * _CHARACTER * 1.1 + 0.3
@@ -176,7 +144,7 @@ def _column_names(class_map: ClassMap) -> list[str]:
     return [name if len(name) <= _NAME_CHARACTERS else name[: _NAME_CHARACTERS - 3] + "..." for name in class_map.names]
 
 
-def _draw_header(figure: "Figure", report: Drawable, layout: _Layout) -> None:
+def _draw_header(figure: "Figure", report: Report, layout: _Layout) -> None:
     metrics = report.metrics
     headline = (
         f"mIoU {metrics.miou_without_background.text} without background, "
@@ -196,14 +164,15 @@ def _draw_footnote(figure: "Figure", layout: _Layout) -> None:
     figure.text(left, top, text, parse_math=False, va="top", fontsize=_SMALL, color=_QUIET, linespacing=1.4)
 
 
-def _draw_bars(axes: "Axes", report: Drawable) -> None:
+def _draw_bars(axes: "Axes", report: Report) -> None:
     metrics = report.metrics
     comparison = report.comparison if report.comparison is not None and report.comparison.matched else None
     classes = report.class_map.classes
     axes.set(xlim=(0, 1), ylim=(len(classes) - 0.5, -0.5), yticks=[], xticks=np.linspace(0, 1, 6))
     estimates = ", estimates" if comparison is not None and comparison.target.estimates else ""
     line = "" if comparison is None else f"   (upright line: {comparison.target.name} target{estimates})"
-    axes.set_xlabel("IoU" + line, fontsize=_SMALL, color=_INK, parse_math=False)
+    whiskers = "" if report.findings is None else ", whiskers: 95 % interval"
+    axes.set_xlabel(f"IoU{whiskers}{line}", fontsize=_SMALL, color=_INK, parse_math=False)
     axes.tick_params(labelsize=_SMALL, color=_QUIET, labelcolor=_INK)
     axes.grid(axis="x", color="#e4e4e4", zorder=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -216,9 +185,20 @@ def _draw_bars(axes: "Axes", report: Drawable) -> None:
             # The dark edge keeps a white or pale class visible.
             color = np.array(c.color) / 255
             axes.barh(c.id, iou, height=0.56, color=color, edgecolor=_INK, linewidth=0.6, zorder=2)
+    _draw_whiskers(axes, report)
     _draw_numbers(axes, metrics, comparison)
     if comparison is not None:
         _draw_targets(axes, comparison)
+
+
+def _draw_whiskers(axes: "Axes", report: Report) -> None:
+    """The intervals; white under black shows on every class colour."""
+    interval = report.interval("iou")
+    rows = np.flatnonzero(~np.isnan(interval.low))
+    for color, width in (("white", 3.0), (_INK, 1.2)):
+        axes.hlines(rows, interval.low[rows], interval.high[rows], color=color, linewidth=width, zorder=2.5)
+        for ends in (interval.low[rows], interval.high[rows]):
+            axes.vlines(ends, rows - 0.1, rows + 0.1, color=color, linewidth=width, zorder=2.5)
 
 
 def _draw_targets(axes: "Axes", comparison: TargetComparison) -> None:
@@ -244,7 +224,7 @@ def _draw_numbers(axes: "Axes", metrics: Metrics, comparison: TargetComparison |
             _write(axes, 1 + _GAP / _BARS, row, points_text(gap), ha="right", color=color)
 
 
-def _draw_matrix(axes: "Axes", report: Drawable) -> None:
+def _draw_matrix(axes: "Axes", report: Report) -> None:
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 

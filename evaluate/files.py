@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from salakseg.errors import ReportError
 from salakseg.evaluate.report import Report
 from salakseg.evaluate.thresholds import recipe_fragment
+
+_STAGING = ".report-"
 
 CHARTS = ("figure_iou", "figure_variants", "figure_thresholds", "figure_calibration", "figure_history")
 
@@ -46,17 +49,37 @@ def write_report(report: Report, folder: Path, base_recipe: str = "phase2") -> d
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for left_over in folder.glob(f"{_STAGING}*"):  # of a report whose writing was killed
+            shutil.rmtree(left_over, ignore_errors=True)
         # Inside the folder rather than beside it: a move within one file system is all or nothing.
-        with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as temporary:
+        with tempfile.TemporaryDirectory(prefix=_STAGING, dir=folder) as temporary:
             staged = Path(temporary)
             _write_all(report, staged, base_recipe)
             written = [name for name in FILES if (staged / name).exists()]
             _put_in_place(staged, folder)
     except OSError as error:
-        raise ReportError(
-            f"The report cannot be written to {folder} ({error}); close its files elsewhere or name another folder."
-        ) from error
+        raise _cannot_write(folder, error) from error
     return {name: folder / name for name in written}
+
+
+def check_folder(folder: Path) -> None:
+    """Finds out whether a report could be written, before the work for it is done; leaves nothing behind.
+
+    Raises:
+        ReportError: It could not.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(2**20))
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+
+
+def _cannot_write(folder: Path, error: OSError) -> ReportError:
+    return ReportError(
+        f"The report cannot be written to {folder} ({error}); close its files elsewhere or name another folder."
+    )
 
 
 def _write_all(report: Report, folder: Path, base_recipe: str) -> None:
@@ -69,12 +92,13 @@ def _write_all(report: Report, folder: Path, base_recipe: str) -> None:
     write_tables(report, folder)
     write_figure(report, folder / "report.png")
     save_charts(report, folder)
-    if report.findings is not None:
+    if report.findings is not None and report.split == "val":
         fragment = recipe_fragment(report.findings.thresholds, report.class_map, base_recipe)
-        (folder / "thresholds.toml").write_text(fragment, encoding="utf-8")
-    (folder / "report.html").write_text(render_html(report), encoding="utf-8")
+        if fragment is not None:
+            (folder / "thresholds.toml").write_text(fragment, encoding="utf-8", errors="replace")
+    (folder / "report.html").write_text(render_html(report), encoding="utf-8", errors="replace")
     text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8", errors="replace")
 
 
 def _put_in_place(staged: Path, folder: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salakseg.classes import BACKGROUND
-from salakseg.evaluate.bootstrap import FEW_UNITS, REPLICATES, Interval
+from salakseg.evaluate.bootstrap import FEW_UNITS, LEAST_UNITS, REPLICATES, Interval
 from salakseg.evaluate.calibration import Calibration
 from salakseg.evaluate.examples import Picture
 from salakseg.evaluate.failures import ConfusedPair, ErrorPlaces, Place
@@ -31,10 +31,11 @@ class Contender:
         name: The variant or the checkpoint, for people.
         way: How the checkpoint is used.
         metrics: Its figures on the same patches.
-        difference: Its mIoU without background minus that of what the report is on, -1 to 1.
+        difference: Its mean IoU minus that of what the report is on, -1 to 1, over the classes without background that
+            have true pixels: classes that one of them invents would otherwise decide.
         interval: Of the difference, by resampling the same units for both.
         is_subject: Whether it is what the report is on.
-        is_best: Whether no other of the table has a higher mIoU without background.
+        is_best: Whether no other of the table has a higher difference.
     """
 
     name: str
@@ -103,7 +104,7 @@ class Findings:
         units: How many of these there are.
         block: Photos in a block at most.
         intervals: Of the figures by name: those of `PER_CLASS` and ``boundary_iou`` [K], those of `OVERALL` and of
-            `mean_boundary_iou` single.
+            `boundary_means` single.
         boundary_iou: [K] 0 to 1; NaN for a class without an edge.
         variants: Every variant of the checkpoint, the report's own first.
         cost: What the best of them takes; None where it was not measured.
@@ -116,7 +117,8 @@ class Findings:
         pairs: Confused classes.
         errors: Border or inside.
         pictures: Where it fails.
-        left_out: Patches of the part that another checkpoint has elsewhere.
+        left_out: Patches of the part that are not in that part of another checkpoint's split.
+        rare: Classes with too few units for an interval, by id.
     """
 
     photos: int
@@ -137,6 +139,7 @@ class Findings:
     errors: ErrorPlaces
     pictures: tuple[Picture, ...] = field(default=())
     left_out: int = 0
+    rare: tuple[int, ...] = ()
 
     @property
     def unit_text(self) -> str:
@@ -148,7 +151,7 @@ class Findings:
 
     @property
     def boundary_means(self) -> dict[str, Mean]:
-        """Mean boundary IoU without and with background, by the names of `mean_boundary_iou`."""
+        """Mean boundary IoU without and with background, by name."""
         return {
             "boundary_miou_without_background": mean_of_defined(np.delete(self.boundary_iou, BACKGROUND)),
             "boundary_miou_with_background": mean_of_defined(self.boundary_iou),
@@ -163,8 +166,8 @@ class Findings:
     def remarks(self) -> tuple[str, ...]:
         """Sentences that belong under the figures."""
         told = [f"Intervals hold 95 %, by resampling {self.unit_text} {REPLICATES:,} times."]
-        if self.units < 2:
-            told = [f"There are no intervals: {self.unit_text} leaves nothing to resample."]
+        if self.units < LEAST_UNITS:
+            told = [f"There are no intervals: {self.unit_text} are too few to resample; {LEAST_UNITS} would do."]
         elif self.units < FEW_UNITS:
             told.append(f"With so few to resample ({self.units}) the intervals are rough, and rather too narrow.")
         if not self.best.is_subject:
@@ -173,7 +176,9 @@ class Findings:
                 "`salakseg report --write-default` chooses on validation."
             )
         if self.left_out:
-            told.append(f"{self.left_out} patches were left out because another checkpoint was trained with them.")
+            told.append(
+                f"{self.left_out} patches were left out: they are not in this part of another checkpoint's split."
+            )
         return tuple(told)
 
     def to_dict(self) -> dict[str, Any]:

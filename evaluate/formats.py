@@ -51,6 +51,11 @@ def percent_text(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
+def counted(count: int, one: str, more: str) -> str:
+    """A number and what it counts, such as "1 patch" and "2,571 patches"."""
+    return f"{count:,} {one if count == 1 else more}"
+
+
 def count_text(count: int) -> str:
     """A number of pixels in at most five characters, such as 840, 12.3k or 4.56M."""
     if count < 1000:

@@ -206,11 +206,11 @@ def read_history(path: Path, recipe: Mapping[str, Any]) -> TrainingHistory:
         ReportError: The file cannot be read, or no line of it is a record.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError as error:
         raise ReportError(f"The training log {path} does not exist; it lies in the run's folder.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReportError(f"The training log {path} cannot be read as text in UTF-8 ({error}).") from error
+    except OSError as error:
+        raise ReportError(f"The training log {path} cannot be read ({error}); check its permissions.") from error
     records = [record for line in lines if (record := _record(line)) is not None]
     if not records and any(line.strip() for line in lines):
         raise ReportError(f"{path} is no training log: no line is a record; take metrics.jsonl of the run's folder.")
@@ -280,7 +280,7 @@ def _record(line: str) -> dict[str, Any] | None:
 def _is_record(record: Mapping[str, Any]) -> bool:
     iteration = record.get("iteration")
     whole = isinstance(iteration, int) or (isinstance(iteration, float) and iteration.is_integer())
-    return whole and not isinstance(iteration, bool)
+    return whole and not isinstance(iteration, bool) and 0 <= (iteration or 0) < 10**15
 
 
 def _float(value: float | None) -> float:

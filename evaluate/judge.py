@@ -108,19 +108,21 @@ def judge(paths: Sequence[Path], question: Question, bar: Bar = _no_bar) -> Repo
     index = index_patches(root)
     notes = list(question.notes)
     if question.write_default:
-        notes.append(choose_variant(first, index, bar))
+        notes.append(choose_variant(first, index, question.unit, bar))
     if question.write_temperature:
         notes.append(fit_temperature(first, index, bar))
     part, patches, left_out = held_out_patches(subjects, index, question.part)
     with bar("evaluate") as progress:
         evaluation = evaluate(subjects, index, patches, tta=question.tta, ensemble=question.ensemble, progress=progress)
     matrix = ConfusionMatrix.from_counts(evaluation.counts_PVKK[:, 0].sum(axis=0))
+    if not matrix.counts.any():
+        raise DataError(f"The {part} part of {root} has masks, but no pixel in them is labelled; label some.")
     findings = analyse(
         evaluation, subjects, unit=question.unit, wanted_precision=question.wanted_precision, left_out=left_out
     )
     report = _report(subjects, question, target, matrix, part, len(patches), tuple(notes))
     findings = _complete(findings, report, evaluation, first, index, bar)
-    return replace(report, findings=findings, data_root=str(root), way=evaluation.rows[0].way)
+    return replace(report, findings=findings, data_root=_printable(str(root)), way=evaluation.rows[0].way)
 
 
 def _complete(
@@ -165,7 +167,8 @@ def _stored(subjects: Sequence[Subject], question: Question, target: Target) -> 
     where = f"the patches of {first.path} are not at {first.checkpoint.data_root!r}"
     if not stored:
         raise DataError(f"{where}, and it was never validated; name the patches with --data-root.")
-    if question.part not in (None, stored["part"]) or first.variant != Variant():
+    plain = (first.variant.weights, first.variant.heads) == (Variant().weights, Variant().heads)
+    if question.part not in (None, stored["part"]) or not plain:
         raise DataError(
             f"{where}, and it stores only the {stored['part']} figures of the EMA; name the patches with --data-root."
         )
@@ -186,9 +189,9 @@ def _report(
     notes: tuple[str, ...],
 ) -> Report:
     first = subjects[0]
-    history = _history(first)
+    history, unread = _history(first)
     return Report(
-        title=first.name,
+        title=_printable(first.name),
         split=part,
         patches=patches,
         class_map=first.checkpoint.class_map,
@@ -200,14 +203,25 @@ def _report(
         history=history,
         diagnosis=diagnose(history) if history.val_miou else None,
         recorded=load_recorded() if question.recorded else None,
-        notes=notes,
+        notes=tuple(map(_printable, (*notes, *unread))),
     )
 
 
-def _history(subject: Subject) -> TrainingHistory:
-    """From the run's log, which goes on after the checkpoint; from the checkpoint itself where there is no log."""
+def _history(subject: Subject) -> tuple[TrainingHistory, tuple[str, ...]]:
+    """From the run's log, which goes on after the checkpoint; from the checkpoint itself where there is none.
+
+    A log that cannot be read must not cost the report; what is wrong with it becomes a note.
+    """
     checkpoint = subject.checkpoint
     log = subject.path.resolve().parent.parent / "metrics.jsonl"
-    if subject.path.resolve().parent.name == "checkpoints" and log.is_file():
-        return read_history(log, checkpoint.recipe)
-    return history_of_records(checkpoint.history, checkpoint.recipe)
+    try:
+        if subject.path.resolve().parent.name == "checkpoints" and log.is_file():
+            return read_history(log, checkpoint.recipe), ()
+        return history_of_records(checkpoint.history, checkpoint.recipe), ()
+    except ReportError as error:
+        return TrainingHistory(), (f"How the training went is not known: {error}",)
+
+
+def _printable(text: str) -> str:
+    """The text without what is no character: names of files and flags can hold any byte."""
+    return text.encode("utf-8", "replace").decode("utf-8")

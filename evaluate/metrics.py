@@ -193,12 +193,12 @@ def figures_of(counts: Counts) -> dict[str, NDArray[np.float64]]:
         "f1": f1,
         "precision": _ratio(hits, predicted),
         "recall": recall,
-        "miou_without_background": mean_along(np.delete(iou, BACKGROUND, axis=-1)),
-        "miou_with_background": mean_along(iou),
-        "f1_without_background": mean_along(np.delete(f1, BACKGROUND, axis=-1)),
-        "f1_with_background": mean_along(f1),
+        "miou_without_background": _mean(np.delete(iou, BACKGROUND, axis=-1)),
+        "miou_with_background": _mean(iou),
+        "f1_without_background": _mean(np.delete(f1, BACKGROUND, axis=-1)),
+        "f1_with_background": _mean(f1),
         "overall_accuracy": _ratio(right, pixels),
-        "balanced_accuracy": mean_along(recall),
+        "balanced_accuracy": _mean(recall),
         "kappa": _ratio(pixels * right - chance, pixels**2 - chance),
         "mcc": _ratio(pixels * right - chance, np.sqrt(spread)),
         "frequency_weighted_iou": _ratio((truth * np.nan_to_num(iou)).sum(axis=-1), pixels),
@@ -207,10 +207,10 @@ def figures_of(counts: Counts) -> dict[str, NDArray[np.float64]]:
 
 def mean_of_defined(values: NDArray[np.float64]) -> Mean:
     """The mean of the values that are not NaN, and how many those are."""
-    return Mean(float(mean_along(values)), int((~np.isnan(values)).sum()))
+    return Mean(float(_mean(values)), int((~np.isnan(values)).sum()))
 
 
-def mean_along(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Means along the last axis over what is not NaN; NaN where nothing is left."""
     defined = ~np.isnan(values)
     return _ratio(np.nan_to_num(values).sum(axis=-1), defined.sum(axis=-1))

@@ -119,8 +119,9 @@ def write_points(path: Path, land_cover: LandCover, sample: Sample) -> None:
                 path.with_name(path.name + ending).unlink(missing_ok=True)
             move_whole(whole, path)
     except (DataSourceError, DataLayerError, OSError) as error:
+        reason = str(error).rpartition("failed: ")[2]  # GDAL puts whole statements before it
         raise SampleError(
-            f"{path} cannot be written ({error}); choose a folder with space left to write in."
+            f"{path} cannot be written ({reason[:200]}); choose a folder with space left to write in."
         ) from error
     _write_form(path, land_cover.class_map)
 

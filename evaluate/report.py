@@ -12,6 +12,7 @@ from salakseg.evaluate.bootstrap import Interval
 from salakseg.evaluate.confusion import ConfusionMatrix
 from salakseg.evaluate.diagnosis import Diagnosis
 from salakseg.evaluate.findings import Findings
+from salakseg.evaluate.formats import counted
 from salakseg.evaluate.history import TrainingHistory
 from salakseg.evaluate.metrics import Metrics, compute_metrics
 from salakseg.evaluate.recorded import Recorded
@@ -106,9 +107,9 @@ class Report:
     @property
     def caption(self) -> str:
         """One line on what was measured."""
-        parts = [f"{self.split} split", f"{self.patches:,} patches"]
+        parts = [f"{self.split} split", counted(self.patches, "patch", "patches")]
         if self.findings is not None:
-            parts.append(f"{self.findings.photos:,} photos")
+            parts.append(counted(self.findings.photos, "photo", "photos"))
         parts.append(self.way.text)
         if self.iteration is not None:
             parts.append(f"iteration {self.iteration:,}")
@@ -127,9 +128,20 @@ class Report:
         if self.stored:
             remarks.append("The data was not at hand: these are the figures stored at training time.")
         if self.split == "val":
-            remarks.append("The val split also helps to choose the checkpoint, so its figures can flatter the model.")
+            remarks.append(
+                "The val split also helps to choose the checkpoint, and its variant and temperature if these were "
+                "chosen, so its figures can flatter the model."
+            )
         if self.findings is not None:
             remarks.extend(self.findings.remarks)
+            if self.split == "test":
+                remarks.append(
+                    "The recommended thresholds are for looking at: `salakseg report --split val` writes them as a "
+                    "recipe, since what is chosen on test spoils the test."
+                )
+            rare = [self.class_map.names[class_id] for class_id in self.findings.rare]
+            if rare:
+                remarks.append(f"In too few {self.findings.unit}s for an interval: {', '.join(rare)}.")
         missing = self.metrics.support == 0
         predicted = self.metrics.predicted > 0
         absent = self._names(missing & ~predicted)

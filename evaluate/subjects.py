@@ -28,6 +28,7 @@ class Subject:
         checkpoint: Its content.
         variant: The way to use it that its figures are for.
         device: Where its networks run.
+        stamp: Time and size of the file when it was read.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class Subject:
     checkpoint: Checkpoint
     variant: Variant
     device: torch.device
+    stamp: tuple[int, int]
     _models: dict[Weights, Segmenter] = field(default_factory=dict)
 
     def model(self, weights: Weights) -> Segmenter:
@@ -66,6 +68,7 @@ def open_subjects(
     """
     subjects: list[Subject] = []
     for path in paths:
+        stamp = file_stamp(path)
         checkpoint = load_checkpoint(path)
         if any(path.resolve() == other.path.resolve() for other in subjects):
             raise CheckpointError(f"{path} is named twice; name each checkpoint once.")
@@ -74,12 +77,21 @@ def open_subjects(
                 f"{path} tells apart {', '.join(checkpoint.class_map.names)}, but {subjects[0].path} "
                 f"{', '.join(subjects[0].checkpoint.class_map.names)}; compare checkpoints of the same classes."
             )
-        subjects.append(Subject(path, _name(path), checkpoint, checkpoint.choose(weights, heads), device))
+        subjects.append(Subject(path, _name(path), checkpoint, checkpoint.choose(weights, heads), device, stamp))
     names = [subject.name for subject in subjects]
     for subject in subjects:
         if names.count(subject.name) > 1:
             subject.name = str(subject.path)
     return subjects
+
+
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Time of the last change in nanoseconds and size in bytes; zeros where there is no such file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
 
 
 def refuse_other_classes(subject: Subject, class_map: ClassMap) -> None:
@@ -108,7 +120,7 @@ def held_out_patches(
 
     Returns:
         The part, the patches that are in this part of every checkpoint's split, and how many of the first one's part
-        were left out because another checkpoint has them elsewhere.
+        were left out because they are not in that part of another's.
 
     Raises:
         DataError: Nothing is left.
@@ -125,8 +137,8 @@ def held_out_patches(
     common = set(first).intersection(*(split.patches(index, role) for split in splits[1:]))
     if not common:
         raise DataError(
-            f"{' and '.join(str(subject.path) for subject in subjects)} have no {role.value} patch in common, so one "
-            "would be judged on what it was trained on; compare runs that share a splits.csv."
+            f"{' and '.join(str(subject.path) for subject in subjects)} have no {role.value} patch in common, and one "
+            "may have been trained on what the other is judged by; compare runs that share a splits.csv."
         )
     named: Part = "test" if role is Role.TEST else "val"
     return named, tuple(patch for patch in first if patch in common), len(first) - len(common)

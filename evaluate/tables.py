@@ -61,7 +61,7 @@ def _write_per_class(report: Report, path: Path) -> None:
 
 
 def _write_per_photo(findings: Findings, names: Sequence[str], path: Path) -> None:
-    header = ["folder", "photo", "patches", "pixels", *OVERALL, *(f"iou {name}" for name in names)]
+    header = ["folder", "photo", "patches", "pixels", *OVERALL, "classes_in_miou", *(f"iou {name}" for name in names)]
     rows = (
         [
             place.folder,
@@ -69,6 +69,7 @@ def _write_per_photo(findings: Findings, names: Sequence[str], path: Path) -> No
             place.patches,
             place.pixels,
             *(_cell(place.metrics.overall_value(name)) for name in OVERALL),
+            place.metrics.miou_without_background.classes,
             *map(_cell, place.metrics.iou),
         ]
         for place in findings.places
@@ -77,7 +78,17 @@ def _write_per_photo(findings: Findings, names: Sequence[str], path: Path) -> No
 
 
 def _write_variants(contenders: Iterable[Contender], names: Sequence[str], path: Path) -> None:
-    header = ["name", "weights", "heads", "tta", *OVERALL, "difference", "difference_low", "difference_high"]
+    header = [
+        "name",
+        "weights",
+        "heads",
+        "tta",
+        *OVERALL,
+        "classes_in_miou",
+        "difference",
+        "difference_low",
+        "difference_high",
+    ]
     rows = (
         [
             one.name,
@@ -85,6 +96,7 @@ def _write_variants(contenders: Iterable[Contender], names: Sequence[str], path:
             one.way.variant.heads,
             int(one.way.tta),
             *(_cell(one.metrics.overall_value(name)) for name in OVERALL),
+            one.metrics.miou_without_background.classes,
             *map(_cell, (one.difference, *one.interval.ends)),
             *map(_cell, one.metrics.iou),
         ]
@@ -94,7 +106,7 @@ def _write_variants(contenders: Iterable[Contender], names: Sequence[str], path:
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)

@@ -84,6 +84,13 @@ class ConfidenceTally:
             self._bins[photo] += bins[b].astype(np.uint32)
             self._reliability[photo] += reliability[b]
 
+    def of_photos(self, chosen_P: NDArray[np.bool_]) -> "ConfidenceTally":
+        """The tally of some photos alone."""
+        some = ConfidenceTally(self._classes)
+        some._bins = [bins for bins, take in zip(self._bins, chosen_P, strict=True) if take]
+        some._reliability = [sums for sums, take in zip(self._reliability, chosen_P, strict=True) if take]
+        return some
+
     @property
     def bins_PKB2(self) -> NDArray[np.int64]:
         """Pixels [P, K, 300, 2] by photo, predicted class, bin of confidence, and wrong (0) or right (1)."""
@@ -161,6 +168,14 @@ class EdgeTally:
         parts = (edge_HW & wrong_HW, wrong_HW, edge_HW, valid_HW)
         self._near[photo] += [int(np.count_nonzero(part)) for part in parts]
         self.distances.add(distance)
+
+    def of_photos(self, chosen_P: NDArray[np.bool_]) -> "EdgeTally":
+        """The tally of some photos alone."""
+        some = EdgeTally(self._classes)
+        some._counts = [counts for counts, take in zip(self._counts, chosen_P, strict=True) if take]
+        some._near = [near for near, take in zip(self._near, chosen_P, strict=True) if take]
+        some.distances = self.distances
+        return some
 
     @property
     def counts_PK3(self) -> NDArray[np.int64]:

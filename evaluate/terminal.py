@@ -18,6 +18,7 @@ from salakseg.evaluate.formats import (
 from salakseg.evaluate.metrics import OVERALL, TITLES
 from salakseg.evaluate.report import Report
 
+_LEAST_NAME = 8  # characters of a class name that a narrow terminal still shows
 _WIDEST_MATRIX = 12  # classes; more columns do not fit 80 characters
 
 
@@ -77,6 +78,7 @@ def _table(*columns: tuple[str, str], title: str | None = None) -> Table:
 
 def _class_table(report: Report) -> Table:
     table = _table(("id", "right"), ("", "right"), ("class", "left"))
+    table.columns[-1].min_width = _LEAST_NAME
     interval = report.findings is not None
     headings = ["pixels", "%", "IoU", *(["95 %"] if interval else []), "prec.", "recall"]
     comparison = report.comparison if report.comparison is not None and report.comparison.matched else None
@@ -142,7 +144,7 @@ def _matrix_table(report: Report) -> RenderableType:
 
 def _contender_table(contenders: tuple[Contender, ...]) -> Table:
     table = _table(("", "left"), ("", "left"))
-    for heading in ("mIoU", "with bg", "diff.", "95 %"):
+    for heading in ("mIoU", "with bg", "cl.", "diff.", "95 %"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in contenders:
         scores = one.metrics.miou_without_background.value, one.metrics.miou_with_background.value
@@ -152,6 +154,7 @@ def _contender_table(contenders: tuple[Contender, ...]) -> Table:
             Text("best" if one.is_best else "", style="bold green"),
             Text(one.name, style=style),
             *(Text(figure_text(score), style=style) for score in scores),
+            Text(str(one.metrics.miou_without_background.classes)),
             Text("" if one.is_subject else points_text(one.difference)),
             Text(interval),
         )
@@ -212,11 +215,13 @@ def _failures(report: Report, findings: Findings) -> RenderableType:
         )
     if len(findings.folders) > 1:
         folders = _table(("folder", "left"))
-        for heading in ("patches", "mIoU", "with bg"):
+        for heading in ("patches", "mIoU", "with bg", "classes"):
             folders.add_column(heading, justify="right", no_wrap=True)
         for place in findings.folders:
             figures = place.metrics.miou_without_background.value, place.metrics.miou_with_background.value
-            folders.add_row(Text(place.name), Text(f"{place.patches:,}"), *(Text(figure_text(f)) for f in figures))
+            covers = Text(str(place.metrics.miou_without_background.classes))
+            count = Text(f"{place.patches:,}")
+            folders.add_row(Text(place.name), count, *(Text(figure_text(figure)) for figure in figures), covers)
         parts += [Text(), Text("By folder", style="bold"), folders]
     return Group(*parts)
 

@@ -25,6 +25,9 @@ STEPS = 101
 WANTED_PRECISION = 0.9
 """Of pseudo-labels; self-training in the quick trials of the project held its ground with 0.95 and fell with 0.8."""
 
+UNKNOWN_THRESHOLD = 0.9
+"""Of a class that is never predicted, where the recipe has none."""
+
 LEAST_COVERAGE = 0.01
 """Share of a class's pixels below which a precision says nothing: a few pixels of one photo would decide."""
 
@@ -161,32 +164,42 @@ def present_thresholds(recipe: Mapping[str, Any], classes: int) -> list[float] |
     return others
 
 
-def recipe_fragment(analysis: ThresholdAnalysis, class_map: ClassMap, base: str) -> str:
+def recipe_fragment(analysis: ThresholdAnalysis, class_map: ClassMap, base: str) -> str | None:
     """The recommendation as a recipe that changes another one.
 
+    A class that is never predicted says nothing of its threshold, and keeps what it has.
+
     Args:
-        analysis: The analysis.
+        analysis: The analysis, of the validation part: thresholds chosen on test would spoil the test of the next run.
         class_map: Its classes.
         base: Name of the recipe that it changes.
 
     Returns:
-        TOML for `salakseg train --recipe FILE`.
+        TOML for `salakseg train --recipe FILE`; None if no class would keep anything.
     """
-    values = [round(float(value), 2) for value in analysis.recommended.threshold]
-    others = [value for class_id, value in enumerate(values) if class_id != BACKGROUND]
-    table = {
-        "base": base,
-        "selftraining": {"background_threshold": values[BACKGROUND], "thresholds": others},
-    }
-    names = ", ".join(name for class_id, name in enumerate(class_map.names) if class_id != BACKGROUND)
-    never = [name for name, value in zip(class_map.names, values, strict=True) if value >= 1]
+    marked, usual = analysis.recommended, analysis.present
+    if not analysis.recommended_kept > 0:
+        return None
+    values: list[float] = []
     lines = [
-        f"Confidence thresholds at which {100 * analysis.wanted:.0f} % of the pseudo-labels of each class are right,",
-        "measured on held-out labelled patches. Thresholds in the order of the class ids, background first:",
-        f"{class_map.names[BACKGROUND]}; {names}.",
+        f"Confidence thresholds from which on {100 * analysis.wanted:.0f} % of each class's pseudo-labels are right,",
+        "measured on validation patches; in brackets the 95 % interval. 1 keeps nothing.",
     ]
-    if never:
-        lines.append(f"Nothing is kept (threshold 1) of what does not reach that precision: {', '.join(never)}.")
+    for c in class_map.classes:
+        value, told = float(marked.threshold[c.id]), "is never as right as that"
+        if np.isnan(analysis.coverage[c.id, 0]):
+            value, told = (
+                UNKNOWN_THRESHOLD if usual is None else float(usual.threshold[c.id]),
+                "is never predicted here",
+            )
+        elif value < 1:
+            low, high = marked.interval[c.id].ends
+            span = "no interval" if np.isnan(low) else f"{100 * low:.0f} to {100 * high:.0f}"
+            told = f"keeps {100 * marked.coverage[c.id]:.0f} %, {100 * marked.precision[c.id]:.0f} % right ({span})"
+        values.append(round(value, 2))
+        lines.append(f"{value:.2f}  {c.name} {told}")
+    others = [value for class_id, value in enumerate(values) if class_id != BACKGROUND]
+    table = {"base": base, "selftraining": {"background_threshold": values[BACKGROUND], "thresholds": others}}
     comment = "".join(f"# {' '.join(line.split())}\n" for line in lines)
     return f"{comment}\n{tomli_w.dumps(table)}"
 

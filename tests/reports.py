@@ -6,7 +6,6 @@ import numpy as np
 
 from salakseg.classes import SALAK, ClassMap, LandClass
 from salakseg.evaluate.bootstrap import Interval
-from salakseg.evaluate.boundary import mean_boundary_iou
 from salakseg.evaluate.calibration import Calibration
 from salakseg.evaluate.confusion import ConfusionMatrix
 from salakseg.evaluate.diagnosis import diagnose
@@ -88,7 +87,8 @@ def some_findings(classes: int = 7, **changes: object) -> Findings:
     intervals = {name: _around(getattr(metrics, name)) for name in PER_CLASS}
     intervals |= {name: _around(np.asarray(metrics.overall_value(name))) for name in OVERALL}
     intervals["boundary_iou"] = _around(0.5 * metrics.iou)
-    intervals |= {name: _around(np.asarray(value)) for name, value in mean_boundary_iou(0.5 * metrics.iou).items()}
+    for name in ("boundary_miou_without_background", "boundary_miou_with_background"):
+        intervals[name] = _around(np.asarray(np.nanmean(0.5 * metrics.iou)))
     variants = tuple(
         Contender(
             name=way.text,

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from salakseg.data.patches import Photo
-from salakseg.evaluate.bootstrap import Interval, draw_units, interval_of, resample_figures
+from salakseg.evaluate.bootstrap import Interval, complete_means, draw_units, interval_of, resample_figures
 from salakseg.evaluate.metrics import figures_of
 from salakseg.evaluate.units import units_of
 
@@ -81,15 +81,23 @@ def test_a_difference_is_told_from_noise_that_both_share() -> None:
     assert not interval_of(a - a, 12).decided
 
 
-def test_one_unit_has_no_interval_and_an_absent_class_none_either() -> None:
-    counts = photos(np.random.default_rng(3), 1, 4)[0]
+def test_few_units_have_no_interval_and_an_absent_class_none_either() -> None:
+    counts = photos(np.random.default_rng(3), 1, 5)[0]
     counts[:, 4], counts[:, :, 4] = 0, 0
-    draws = draw_units(4)
-    ends = interval_of(resample_figures(counts, draws, ["iou"])["iou"], 4)
+    draws = draw_units(5)
+    ends = interval_of(resample_figures(counts, draws, ["iou"])["iou"], 5)
     assert np.isnan(ends.low[4]) and not np.isnan(ends.low[:4]).any()
-    alone = interval_of(resample_figures(counts[:1], draw_units(1), ["iou"])["iou"], 1)
-    assert np.isnan(alone.low).all() and np.isnan(alone.high).all()
-    assert not alone[0].decided
+    for few in (1, 4):
+        alone = interval_of(resample_figures(counts[:few], draw_units(few), ["iou"])["iou"], few)
+        assert np.isnan(alone.low).all() and np.isnan(alone.high).all()
+        assert not alone[0].decided
+
+
+def test_a_mean_is_of_the_same_classes_in_every_replicate() -> None:
+    """Replicates without the photo of a rare class are left out: their mean would be another figure."""
+    iou_RK = np.array([[0.9, 0.2, np.nan], [0.8, np.nan, np.nan], [0.7, 0.1, np.nan]])
+    np.testing.assert_allclose(complete_means(iou_RK, np.array([True, True, False])), [0.55, np.nan, 0.4])
+    assert np.isnan(complete_means(iou_RK, np.array([False, False, False]))).all()
 
 
 def test_a_constant_shifts_both_ends() -> None:

@@ -1,5 +1,6 @@
 """Calibration beside torchmetrics, temperatures that are found again, and thresholds beside a plain count."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from salakseg.classes import SALAK
+from salakseg.classes import SALAK, ClassMap
 from salakseg.evaluate.bootstrap import draw_units
 from salakseg.evaluate.calibration import LogitSample, calibration_of
 from salakseg.evaluate.tallies import BINS, ConfidenceTally
@@ -31,7 +32,7 @@ def drawn(temperature: float, images: int = 6, side: int = 64, heads: int = 1) -
 def tally(prob: torch.Tensor, label: torch.Tensor) -> ConfidenceTally:
     found = ConfidenceTally(K)
     for start in range(0, len(label), 4):
-        photos = [(start + b) // 2 for b in range(len(label[start : start + 4]))]
+        photos = list(range(start, start + len(label[start : start + 4])))
         found.add(photos, label[start : start + 4], prob[start : start + 4])
     return found
 
@@ -122,13 +123,23 @@ def hopeless() -> np.ndarray:
     return bins
 
 
-def test_a_class_that_never_reaches_it_keeps_nothing() -> None:
+def test_a_class_that_never_reaches_it_keeps_nothing(tmp_path: Path) -> None:
     analysis = analyse_thresholds(hopeless(), draw_units(5), "ema", None, wanted=0.9)
     assert analysis.recommended.threshold.tolist() == [0.0] + [1.0] * (K - 1)
     assert np.isnan(analysis.recommended.precision[2]) and analysis.recommended.coverage[2] == 0
     assert analysis.recommended_kept == pytest.approx(100 / (100 + 400))
     text = recipe_fragment(analysis, SALAK, "phase2")
-    assert "Badan Air, Bangunan" in text
+    assert text is not None
+    assert "# 1.00 Bangunan is never as right as that" in text
+    assert "# 0.90 Jalan is never predicted here" in text  # so nothing is known of its threshold
+    assert "# 0.00 __background__ keeps 100 %, 100 % right (100 to 100)" in text
+    path = tmp_path / "thresholds.toml"
+    path.write_text(text, encoding="utf-8")
+    recipe = load_recipe(str(path))
+    assert recipe.selftraining.threshold_of_each(K) == [0.0, 0.9, 1.0, 0.9, 0.9, 0.9, 0.9]
+    nothing = analyse_thresholds(hopeless()[:, 1:], draw_units(5), "ema", None, wanted=0.9)
+    classes = ClassMap(tuple(replace(c, id=c.id - 1) for c in SALAK.classes[1:]))
+    assert recipe_fragment(nothing, classes, "phase2") is None
 
 
 def test_a_few_sure_pixels_of_one_photo_decide_nothing() -> None:
@@ -145,7 +156,7 @@ def test_the_fragment_is_a_recipe(base: str, tmp_path: Path) -> None:
     bins = tally(combine_heads(logits, "prob"), label).bins_PKB2
     analysis = analyse_thresholds(bins, draw_units(len(bins)), "ema", None, wanted=0.8)
     path = tmp_path / "thresholds.toml"
-    path.write_text(recipe_fragment(analysis, SALAK, base), encoding="utf-8")
+    path.write_text(recipe_fragment(analysis, SALAK, base) or "", encoding="utf-8")
     changed, original = load_recipe(str(path)), load_recipe(base)
     found = changed.selftraining.threshold_of_each(K)
     np.testing.assert_allclose(found, analysis.recommended.threshold, atol=1e-9)

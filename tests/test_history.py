@@ -122,7 +122,7 @@ def test_an_empty_log_is_an_empty_history(tmp_path: Path) -> None:
         (b"class_name,class_color\n", "no line is a record; take metrics.jsonl"),
         (b'{"schema": "salakseg.report"}\n', "no line is a record"),
         (b"[" * 100_000, "no line is a record"),
-        (b"\x89PNG\xff\n", "cannot be read as text"),
+        (b"\x89PNG\xff\n", "no line is a record"),
         (
             b'{"kind": "val", "iteration": 5, "miou_without_background": 62.1}\n',
             "val_miou does not lie between 0 and 1",

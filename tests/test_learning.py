@@ -162,3 +162,14 @@ def test_the_mean_of_the_heads_probabilities_decides() -> None:
     assert kept.label_BHW.item() == 0
     assert dropped.label_BHW.item() == 255
     assert not math.isclose(confidence, float(logits.mean_BKHW.softmax(1)[0, 0]), abs_tol=0.05)
+
+
+def test_a_threshold_of_one_keeps_nothing_however_sure() -> None:
+    """In float32 the confidence of a sure network is exactly 1."""
+    values = torch.full((1, 1, 3, 2, 2), -40.0)
+    values[:, :, 1] = 40.0
+    logits = Logits(values, values.mean(dim=1))
+    valid = torch.ones(1, 2, 2, dtype=torch.bool)
+    assert float(logits.heads_BNKHW.softmax(dim=2).max()) == 1.0
+    assert bool((pseudo_labels(logits, torch.tensor([0.0, 1.0, 0.0]), valid).label_BHW == 255).all())
+    assert bool((pseudo_labels(logits, torch.tensor([0.0, 0.99, 0.0]), valid).label_BHW == 1).all())

@@ -34,12 +34,14 @@ def pseudo_labels(logits: Logits, thresholds_K: Tensor, valid_BHW: Tensor) -> Ps
 
     Args:
         logits: Of the labeller; the mean of its heads' probabilities decides.
-        thresholds_K: Least confidence of each class, float [K], 0 to 1.
+        thresholds_K: Least confidence of each class, float [K], 0 to 1; 1 keeps none, although a sure network's
+            confidence is rounded to exactly 1.
         valid_BHW: Which pixels exist, bool; augmentation brings in some from outside the picture.
     """
     prob_BKHW = logits.heads_BNKHW.float().softmax(dim=2).mean(dim=1)
     confidence_BHW, label_BHW = prob_BKHW.max(dim=1)
-    kept_BHW = (confidence_BHW >= thresholds_K[label_BHW]) & valid_BHW
+    threshold_BHW = thresholds_K[label_BHW]
+    kept_BHW = (confidence_BHW >= threshold_BHW) & (threshold_BHW < 1) & valid_BHW
     valid_count = valid_BHW.sum().clamp(min=1)
     foreground_BHW = kept_BHW & (label_BHW != BACKGROUND)
     return PseudoLabels(

@@ -134,9 +134,9 @@ class SelfTrainingConfig(_Section):
     labeller: Literal["student", "teacher"] = "student"
     """Who labels: the network being trained, on the very view it learns from, or its moving average."""
     background_threshold: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Least confidence of a background pixel; 0 keeps every one."""
+    """Least confidence of a background pixel; 0 keeps every one, 1 none."""
     thresholds: float | tuple[float, ...] = (0.60, 0.65, 0.70, 0.65, 0.55, 0.60)
-    """Least confidence of the classes 1, 2, ...; one number for all of them."""
+    """Least confidence of the classes 1, 2, ...; one number for all of them; 1 keeps none."""
     class_weighted: bool = True
     """Whether the class weights of the supervised cross entropy also apply to pseudo-labels."""
 

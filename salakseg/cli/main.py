@@ -3,6 +3,7 @@
 Each command is a short function; what it needs is imported when it runs, so that help is instant.
 """
 
+import io
 import os
 import sys
 import traceback
@@ -81,6 +82,9 @@ app.command("demo")(demo.demo)
 
 def main() -> None:
     """Entry point of the ``salakseg`` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a name that the terminal cannot show must not cost the result
     try:
         app()
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has gone

@@ -90,7 +90,7 @@ def report(
 ) -> None:
     """Say how good a checkpoint is, class by class, against the DiverseNet target, and where it fails."""
     from salakseg.classes import ClassMap
-    from salakseg.evaluate.files import write_report
+    from salakseg.evaluate.files import check_folder, write_report
     from salakseg.evaluate.judge import Question, judge
     from salakseg.evaluate.terminal import render_terminal
     from salakseg.network.device import pick_device
@@ -119,9 +119,12 @@ def report(
         notes=tuple(note or ()),
         device=pick_device(device.value),
     )
+    folder = out or _report_folder(paths[0])
+    if paths[0].is_file():
+        check_folder(folder)
     result = judge(paths, question, lambda what: progress_bar(what, "patches"))
+    written = write_report(result, folder, _base_recipe(result))
     stdout.print(render_terminal(result))
-    written = write_report(result, out or _report_folder(paths[0]), _base_recipe(result))
     say(f"report: {written['report.html']}; beside it {len(written) - 1} files: tables, figures and report.json")
 
 

@@ -1,5 +1,6 @@
 """The checkpoint: one versioned schema of tensors and plain values, so that loading it never runs foreign code."""
 
+import contextlib
 import os
 import pickle
 import time
@@ -92,7 +93,7 @@ class Checkpoint:
             EngineError: The network has no such head.
         """
         own = self.variant
-        variant = Variant(weights or own.weights, heads or own.heads)
+        variant = Variant(own.weights if weights is None else weights, own.heads if heads is None else heads)
         check_heads(variant.heads, len(self.network.head_dropout))
         # A temperature belongs to the variant that it was fitted on
         return own if (variant.weights, variant.heads) == (own.weights, own.heads) else variant
@@ -134,8 +135,10 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
             os.fsync(file.fileno())  # else a power cut can leave the new name on an empty file
         _replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise CheckpointError(f"{path} could not be written ({error.strerror or error}); is the disk full?") from error
+    finally:
+        with contextlib.suppress(OSError):  # a folder that cannot be written has no such file either
+            temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -160,10 +163,46 @@ def load_checkpoint(path: Path) -> Checkpoint:
         values["variant"] = Variant.from_dict(values["variant"])
         checkpoint = Checkpoint(**values)
         _ = checkpoint.class_map
+        _check_plain(checkpoint)
     except (KeyError, TypeError, ValueError, ClassMapError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path} is an incomplete checkpoint ({reason}); take another one of the run.") from error
     return checkpoint
+
+
+def _check_plain(checkpoint: Checkpoint) -> None:
+    """Refuses plain values of another kind than everybody who reads them expects.
+
+    Raises:
+        ValueError: One is.
+    """
+    kinds = {
+        "recipe": dict,
+        "recipe_name": str,
+        "iteration": int,
+        "patch_size": int,
+        "history": list,
+        "evaluation": dict,
+        "data_root": str,
+        "versions": dict,
+        "training": dict,
+    }
+    for name, kind in kinds.items():
+        if not isinstance(getattr(checkpoint, name), kind):
+            raise ValueError(f"{name} is no {kind.__name__}")
+    for name, table in checkpoint.recipe.items():
+        if name in ("data", "selftraining", "evaluation", "schedule") and not isinstance(table, dict):
+            raise ValueError(f"recipe.{name} is no table")
+    if not all(isinstance(record, dict) for record in checkpoint.history):
+        raise ValueError("history holds something else than records")
+    if checkpoint.evaluation and not {"part", "patches", "matrix"} <= checkpoint.evaluation.keys():
+        raise ValueError("evaluation lacks its part, patches or matrix")
+    for name in ("mean", "std"):
+        values = getattr(checkpoint, name)
+        if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
+            raise ValueError(f"{name} is no colour")
+    if not all(len(row) == 3 and all(isinstance(cell, str) for cell in row) for row in checkpoint.split):
+        raise ValueError("split holds something else than folder, photo and role")
 
 
 def _replace(temporary: Path, path: Path) -> None:

@@ -54,8 +54,10 @@ class Variant:
         """
         try:
             variant = cls(**record)
-            known = variant.heads in WAYS or (variant.heads.isdecimal() and int(variant.heads) >= 1)
-            if variant.weights not in ("ema", "student") or not known or not variant.temperature > 0:
+            known = variant.heads in WAYS or (
+                variant.heads.isascii() and variant.heads.isdecimal() and int(variant.heads) >= 1
+            )
+            if variant.weights not in ("ema", "student") or not known or not 0 < variant.temperature < float("inf"):
                 raise ValueError(f"{dict(record)} is no variant")
         except (TypeError, AttributeError) as error:
             raise ValueError(f"{record!r} is no variant") from error
@@ -68,5 +70,5 @@ def check_heads(heads: str, count: int) -> None:
     Raises:
         EngineError: It is neither a way nor one of the heads, counted from 1.
     """
-    if heads not in WAYS and not (heads.isdecimal() and 1 <= int(heads) <= count):
+    if heads not in WAYS and not (heads.isascii() and heads.isdecimal() and 1 <= int(heads) <= count):
         raise EngineError(f"--heads {heads} is none of {', '.join(WAYS)} nor one of the {count} heads, 1 to {count}.")
