@@ -17,7 +17,7 @@ from salakseg.evaluate.calibration import LogitSample
 from salakseg.evaluate.inference import Example, forward, read_batches, to_input
 from salakseg.evaluate.subjects import Subject
 from salakseg.evaluate.tallies import ConfidenceTally, DisagreementTally, EdgeTally, confusions
-from salakseg.evaluate.variants import TURNS, TurnedMean, Way, predictions, turn, ways_of
+from salakseg.evaluate.variants import TURNS, Opinions, TurnedMean, Way, predictions, turn, ways_of
 from salakseg.evaluate.worst import WorstPatches
 from salakseg.network.heads import Logits, combine_heads, most_probable
 from salakseg.network.variant import Weights
@@ -173,12 +173,13 @@ class _Pass:
             weights: tuple[Weights, ...] = ("ema", "student") if number == 0 else (subject.variant.weights,)
             for whose in weights:
                 logits = forward(subject.model(whose), image_BCHW, subject.name)
-                found |= self._found(number, whose, logits)
+                opinions = Opinions.of(logits)
+                found |= self._found(number, whose, opinions)
                 if whose == subject.variant.weights:
                     variant = subject.variant
                     prob_BKHW.append(combine_heads(logits, variant.heads, variant.temperature))
                 if number == 0:
-                    shares_B = self._look(whose, logits, label_BHW, photo_B)
+                    shares_B = self._look(whose, logits, opinions, label_BHW, photo_B)
                     disagreement_B = shares_B if whose == subject.variant.weights else disagreement_B
         found |= self._turned(batch)
         if self.rows[-1].subject is None:
@@ -197,24 +198,25 @@ class _Pass:
         self.patches[number] += 1
         return number
 
-    def _found(self, number: int, weights: Weights, logits: Logits) -> dict[Row, Tensor]:
+    def _found(self, number: int, weights: Weights, opinions: Opinions) -> dict[Row, Tensor]:
         """Class ids of the rows that one forward pass gives."""
         rows = [
             row for row in self.rows if row.subject == number and not row.way.tta and row.way.variant.weights == weights
         ]
-        ids = predictions(logits, [row.way.variant.heads for row in rows])
+        ids = predictions(opinions, [row.way.variant.heads for row in rows])
         return {row: ids[row.way.variant.heads] for row in rows}
 
-    def _look(self, weights: Weights, logits: Logits, label_BHW: Tensor, photo_B: list[int]) -> NDArray[np.float64]:
+    def _look(
+        self, weights: Weights, logits: Logits, opinions: Opinions, label_BHW: Tensor, photo_B: list[int]
+    ) -> NDArray[np.float64]:
         """What is known of the first checkpoint alone; returns the heads' disagreement on each image."""
         if weights == self.labeller_weights:
-            self.labeller.add(photo_B, label_BHW, combine_heads(logits, "prob"))
+            self.labeller.add(photo_B, label_BHW, opinions.prob_BKHW)
         if weights in self.samples:
             self.samples[weights].add(logits, label_BHW)
         if weights not in self.disagreement:
             return np.zeros(len(photo_B))
-        winners_BNHW = most_probable(logits.heads_BNKHW, 2)
-        return self.disagreement[weights].add(winners_BNHW, label_BHW != IGNORE_INDEX)
+        return self.disagreement[weights].add(opinions.winners_BNHW, label_BHW != IGNORE_INDEX)
 
     def _turned(self, batch: list[Example]) -> dict[Row, Tensor]:
         """Class ids of the rows with flips and turns."""

@@ -61,22 +61,21 @@ class ConfidenceTally:
         """
         images, classes = prob_BKHW.shape[:2]
         confidence_BHW, class_BHW = prob_BKHW.max(dim=1)
-        valid = label_BHW != IGNORE_INDEX
-        confidence = confidence_BHW[valid].clamp(0, 1)
-        right = (class_BHW == label_BHW)[valid].long()
-        image = torch.arange(images, device=valid.device).view(-1, 1, 1).expand_as(label_BHW)[valid]
-        fine = (confidence * BINS).long().clamp(max=BINS - 1)
-        cell = ((image * classes + class_BHW[valid]) * BINS + fine) * 2 + right
-        counts = torch.bincount(cell, minlength=images * classes * BINS * 2)
+        image_B11 = torch.arange(images, device=label_BHW.device).view(-1, 1, 1)
+        bin_BHW = (confidence_BHW * BINS).long().clamp_(0, BINS - 1)
+        ignored_BHW = label_BHW == IGNORE_INDEX
+        # Ignored pixels go into a cell behind all others, which is cheaper than picking out the rest
+        cell_BHW = ((image_B11 * classes + class_BHW) * BINS + bin_BHW) * 2 + (class_BHW == label_BHW)
+        cells = images * classes * BINS * 2
+        counts = torch.bincount(cell_BHW.masked_fill_(ignored_BHW, cells).view(-1), minlength=cells + 1)[:cells]
         bins = counts.view(images, classes, BINS, 2).cpu().numpy()
-        coarse = image * RELIABILITY_BINS + (confidence * RELIABILITY_BINS).long().clamp(max=RELIABILITY_BINS - 1)
+        coarse_BHW = bin_BHW.div_(BINS // RELIABILITY_BINS, rounding_mode="floor").add_(image_B11 * RELIABILITY_BINS)
         size = images * RELIABILITY_BINS
-        sums = [
-            torch.bincount(coarse, minlength=size).double(),
-            torch.bincount(coarse, right.double(), minlength=size),
-            torch.bincount(coarse, confidence.double(), minlength=size),
-        ]
-        reliability = torch.stack(sums, dim=-1).view(images, RELIABILITY_BINS, 3).cpu().numpy()
+        coarse = coarse_BHW.masked_fill_(ignored_BHW, size).view(-1)
+        sums = torch.bincount(coarse, confidence_BHW.reshape(-1).double(), minlength=size + 1)[:size]
+        by_bin = bins.sum(axis=1).reshape(images, RELIABILITY_BINS, -1, 2).sum(axis=2)
+        confidence = sums.view(images, RELIABILITY_BINS).cpu().numpy()
+        reliability = np.stack([by_bin.sum(axis=-1), by_bin[..., 1], confidence], axis=-1).astype(np.float64)
         for b, photo in enumerate(photo_B):
             while photo >= len(self._bins):
                 self._bins.append(np.zeros((self._classes, BINS, 2), np.uint32))

@@ -56,30 +56,49 @@ def ways_of(heads: int, tta: bool, weights: Sequence[Weights] = ("ema", "student
     )
 
 
-def predictions(logits: Logits, ways: Sequence[str]) -> dict[str, Tensor]:
-    """The predicted classes of several ways to combine heads, sharing what they have in common.
+@dataclass(frozen=True, slots=True)
+class Opinions:
+    """What several ways to combine heads have in common, computed once.
+
+    Attributes:
+        winners_BNHW: The class that each head predicts.
+        prob_BKHW: Mean of the heads' probabilities.
+        favourite_BHW: The class with the highest mean of logits.
+    """
+
+    winners_BNHW: Tensor
+    prob_BKHW: Tensor
+    favourite_BHW: Tensor
+
+    @classmethod
+    def of(cls, logits: Logits) -> "Opinions":
+        """The opinions in some logits."""
+        return cls(
+            most_probable(logits.heads_BNKHW, 2), combine_heads(logits, "prob"), most_probable(logits.mean_BKHW, 1)
+        )
+
+
+def predictions(opinions: Opinions, ways: Sequence[str]) -> dict[str, Tensor]:
+    """The predicted classes of several ways to combine heads, at temperature 1.
 
     Args:
-        logits: Of every head.
+        opinions: Of the heads.
         ways: See `combine_heads`.
 
     Returns:
         Class ids by way, uint8 [B, H, W].
     """
-    winners_BNHW = most_probable(logits.heads_BNKHW, 2)
-    prob_BKHW = logits.heads_BNKHW.softmax(dim=2).mean(dim=1) if {"prob", "vote", "diversenet"} & set(ways) else None
-    favourite_BHW = most_probable(logits.mean_BKHW, 1)
     found: dict[str, Tensor] = {}
     for way in ways:
         if way == "mean":
-            ids = favourite_BHW
+            ids = opinions.favourite_BHW
         elif way.isdecimal():
-            ids = winners_BNHW[:, int(way) - 1]
+            ids = opinions.winners_BNHW[:, int(way) - 1]
+        elif way == "prob":
+            ids = most_probable(opinions.prob_BKHW, 1)
         else:
-            assert prob_BKHW is not None
-            bonus = favourite_BHW if way == "diversenet" else None
-            shares = prob_BKHW if way == "prob" else vote_shares(winners_BNHW, prob_BKHW, bonus)
-            ids = most_probable(shares, 1)
+            bonus = opinions.favourite_BHW if way == "diversenet" else None
+            ids = most_probable(vote_shares(opinions.winners_BNHW, opinions.prob_BKHW, bonus), 1)
         found[way] = ids.to(torch.uint8)
     return found
 

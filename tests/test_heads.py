@@ -10,7 +10,7 @@ from helpers import command
 from numpy.typing import NDArray
 
 from salakseg.errors import CheckpointError, EngineError
-from salakseg.evaluate.variants import TURNS, TurnedMean, predictions, turn, turn_back, ways_of
+from salakseg.evaluate.variants import TURNS, Opinions, TurnedMean, predictions, turn, turn_back, ways_of
 from salakseg.export.cache import cached_onnx
 from salakseg.export.onnx import export_onnx
 from salakseg.export.settings import ExportSettings
@@ -76,7 +76,7 @@ def test_a_tie_does_not_fall_to_background() -> None:
 def test_predictions_are_the_most_probable_classes(heads: int) -> None:
     logits = some_logits(heads)
     ways = [*WAYS, *(str(head + 1) for head in range(heads))]
-    for way, ids in predictions(logits, ways).items():
+    for way, ids in predictions(Opinions.of(logits), ways).items():
         assert ids.dtype == torch.uint8
         assert torch.equal(ids.long(), combine_heads(logits, way).argmax(dim=1)), way
 
