@@ -218,9 +218,10 @@ def test_the_engine_knows_its_model(exported: Exported) -> None:
     assert (engine.tile, engine.gsd_m, engine.name) == (TILE, 0.05, "model.onnx")
     assert "CPUExecutionProvider" in engine.runs_on
     digest = hashlib.sha256(exported.path.read_bytes()).hexdigest()
-    assert engine.identity == {"model": "model.onnx", "model_sha256": digest}
+    made_with = {"weights": "ema", "heads": "mean", "temperature": "1.0", "precision": "fp32"}
+    assert engine.identity == {"model": "model.onnx", "model_sha256": digest, **made_with}
     named = OnnxEngine(exported.path, name="best.pt")
-    assert (named.name, named.identity) == ("best.pt", {"model": "best.pt", "model_sha256": digest})
+    assert (named.name, named.identity) == ("best.pt", {"model": "best.pt", "model_sha256": digest, **made_with})
 
 
 def test_the_engine_of_a_checkpoint_knows_what_decides_its_answers(tiny_checkpoint: Path) -> None:

@@ -6,7 +6,7 @@ nor ONNX Runtime is needed.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ DEFAULT_TILE = "salakseg.default_tile"
 SIZE_MULTIPLE = "salakseg.size_multiple"
 OUTPUTS = "salakseg.outputs"
 SOURCE = "salakseg.source_sha256"
+
+_MADE_WITH = {name: f"{PREFIX}{name}" for name in ("weights", "heads", "temperature", "precision")}
 
 Channels = tuple[float, float, float]
 
@@ -78,6 +80,8 @@ class Usage:
         size_multiple: What height and width must be multiples of.
         logits: Whether a softmax is still to be taken.
         own: Whether the file says all this itself.
+        made_with: Which weights and heads the file holds, at which temperature and precision, as text by name; empty
+            if it does not say.
     """
 
     class_map: ClassMap
@@ -89,6 +93,7 @@ class Usage:
     size_multiple: int = 1
     logits: bool = False
     own: bool = True
+    made_with: Mapping[str, str] = field(default_factory=dict)
 
 
 def says_its_use(metadata: Mapping[str, str]) -> bool:
@@ -127,6 +132,7 @@ def usage_of(metadata: Mapping[str, str], told: Told, name: str) -> Usage:
             gsd_m=None if gsd is None else float(gsd),
             default_tile=None if default_tile is None else int(default_tile),
             size_multiple=int(values.get(SIZE_MULTIPLE, 1)),
+            made_with={name: str(values[key]) for name, key in _MADE_WITH.items() if key in values},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EngineError(f"{name} has metadata that cannot be read ({error}); export it anew.") from error

@@ -90,8 +90,8 @@ class OnnxEngine:
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """The model, the digest of its file, and what was told of it by others."""
-        about = {"model": self._name, "model_sha256": sha256_of(self._path)}
+        """The model, the digest of its file, which weights and heads it holds, and what was told of it by others."""
+        about = {"model": self._name, "model_sha256": sha256_of(self._path), **self._usage.made_with}
         if not self._usage.own:
             usage = self._usage
             numbers = ",".join(f"{value:.9g}" for value in (usage.scale, *usage.mean, *usage.std))
