@@ -44,6 +44,8 @@ WEIGHTS = "weights.safetensors"
 CONFIG = "config.json"
 CLASSES = "class_mapping.csv"
 
+_NAMES = {MODEL, WEIGHTS, CONFIG, CLASSES, BUNDLED.stac, BUNDLED.card, BUNDLED.script, "report"}
+
 _TENSORS = ("student", "ema")
 _LEFT_OUT = {"training": {}, "data_root": ""}
 
@@ -108,6 +110,12 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     _read_config(folder)
     if not overwrite:
         raise ExportError(f"{folder} exists; add --overwrite to replace it.")
+    strangers = sorted({path.name for path in folder.iterdir()} - _NAMES)
+    if strangers:
+        raise ExportError(
+            f"{folder} holds more than a bundle ({', '.join(strangers[:3])}), which replacing it would delete; move "
+            "that elsewhere or name another folder."
+        )
 
 
 def load_bundle(folder: Path) -> Checkpoint:
@@ -149,8 +157,8 @@ def _put_in_place(staged: Path, folder: Path, aside: Path) -> None:
         os.replace(folder, aside)
     try:
         os.replace(staged, folder)
-    except OSError:
-        if aside.exists():
+    except BaseException:  # an interrupt between the two must not leave neither
+        if aside.exists() and not folder.exists():
             os.replace(aside, folder)
         raise
 

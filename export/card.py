@@ -7,7 +7,7 @@ its cells.
 import importlib.resources
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,17 @@ def _tile_text(about: Mapping[str, Any]) -> str:
 
 
 def _accuracy(about: Mapping[str, Any], report: Mapping[str, Any] | None, variant: Variant) -> Accuracy | None:
+    found = _of_the_network(about, report, variant)
+    precision = about["salakseg.precision"]
+    if found is None or precision == "fp32":
+        return found
+    remark = (
+        f"The figures are those of the network in float32. This file is {precision}, which may lose a little of it."
+    )
+    return replace(found, remarks=(remark, *found.remarks))
+
+
+def _of_the_network(about: Mapping[str, Any], report: Mapping[str, Any] | None, variant: Variant) -> Accuracy | None:
     if report is not None:
         return _reported(report, variant)
     stored = about["salakseg.validation"]

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import onnx
 
@@ -67,13 +68,13 @@ def export_onnx(
         ExportError: The file exists or cannot be written, the size does not fit, int8 lacks data, or file and network
             disagree.
     """
-    _check_place(out, overwrite)
+    _check_place(out, checkpoint_path, overwrite)
     source = open_source(checkpoint_path, settings, data_root)
     tiles, real = source.tiles(quick and settings.precision != "int8")
     labelled = any((tile.label_HW < len(source.checkpoint.classes)).any() for tile in tiles)
     if settings.precision == "int8" and not labelled:
         raise ExportError(no_data("is judged by its loss of mIoU on labelled patches of the validation part"))
-    temporary = out.with_name(f".{out.stem}.partial.onnx")
+    temporary = out.with_name(f".{out.stem}.{uuid4().hex}.partial.onnx")  # two may convert one checkpoint at a time
     try:
         runner = source.write(source.graph(), settings.precision, temporary)
         names = source.checkpoint.class_map.names
@@ -91,7 +92,9 @@ def export_onnx(
     return Exported(out, settings, parity, real, nodes, size_mb, source.checkpoint.default_tile)
 
 
-def _check_place(out: Path, overwrite: bool) -> None:
+def _check_place(out: Path, checkpoint_path: Path, overwrite: bool) -> None:
+    if out.suffix.lower() != ".onnx" or out.resolve() == checkpoint_path.resolve():
+        raise ExportError(f"{out} is no name for the exported file; give it one that ends in .onnx.")
     if out.is_dir() or (out.exists() and not overwrite):
         remedy = "name a file in it" if out.is_dir() else "add --overwrite to replace it"
         raise ExportError(f"{out} exists; {remedy}.")

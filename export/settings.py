@@ -12,6 +12,9 @@ Outputs = Literal["prob", "prob+confidence", "argmax"]
 DEFAULT_SIZE = 512
 """Side of the static square that is exported unless somebody asks otherwise."""
 
+LARGEST_SIZE = 4096
+"""Largest side of a square input; beyond, a single tile takes more memory than a laptop has."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportSettings:

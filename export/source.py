@@ -11,7 +11,7 @@ from salakseg.export.graph import Deployed, build_graph
 from salakseg.export.metadata import model_metadata
 from salakseg.export.parity import Channels, FileRunner, file_input
 from salakseg.export.precision import to_half, to_int8
-from salakseg.export.settings import ExportSettings, Precision
+from salakseg.export.settings import LARGEST_SIZE, ExportSettings, Precision
 from salakseg.export.tiles import FEW_TILES, RunData, Sides, Tile, open_run_data, random_tiles
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
 from salakseg.network.digest import sha256_of
@@ -135,9 +135,10 @@ def open_source(checkpoint_path: Path, settings: ExportSettings, data_root: Path
     check_heads(settings.variant.heads, len(checkpoint.network.head_dropout))
     network = checkpoint.build(settings.variant.weights)
     size, multiple = settings.size, network.size_multiple
-    if size is not None and (size < multiple or size % multiple):
+    if size is not None and (size < multiple or size % multiple or size > LARGEST_SIZE):
         raise ExportError(
-            f"--size {size} does not fit the network of {checkpoint_path}; take a multiple of {multiple}."
+            f"--size {size} does not fit the network of {checkpoint_path}; take a multiple of {multiple}, at most "
+            f"{LARGEST_SIZE}."
         )
     return Source(checkpoint, network, settings, open_run_data(checkpoint, data_root), sha256_of(checkpoint_path))
 

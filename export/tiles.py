@@ -6,6 +6,7 @@ Axes: C channel, H row, W column.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from salakseg.network.checkpoint import Checkpoint
 
 FEW_TILES = 3
 """Real tiles that files are compared on where there are no labels."""
+
+Thing = TypeVar("Thing")
 
 Sides = tuple[int, int]
 """Height and width in pixels."""
@@ -57,7 +60,8 @@ class RunData:
 
         Args:
             sides: Of a tile.
-            most: Number of tiles; the patches for them are drawn evenly from the whole part.
+            most: Number of tiles; the patches for them are drawn evenly from the whole part, and of a patch that is
+                larger than a tile some pieces, evenly too.
 
         Raises:
             DataError: A picture or mask that cannot be used.
@@ -67,9 +71,15 @@ class RunData:
             return []
         probe = read_image(self.index.image_path(patches[0]))
         a_tile = max(1, sides[0] // probe.shape[0]) * max(1, sides[1] // probe.shape[1])
-        batches = read_batches(self.index, _evenly(patches, most * a_tile), self.class_map)
-        pieces = ((example.image_HWC, example.label_HW) for batch in batches for example in batch)
-        return list(_lay_out(pieces, sides))[:most]
+        chosen = _evenly(patches, most * a_tile)
+        each = -(-most * a_tile // len(chosen))
+        pieces = (
+            piece
+            for batch in read_batches(self.index, chosen, self.class_map)
+            for example in batch
+            for piece in _evenly(list(_cut(example.image_HWC, example.label_HW, sides)), each)
+        )
+        return _evenly(list(_lay_out(pieces, sides)), most)
 
     def plain_tiles(self, sides: Sides, most: int) -> list[Tile]:
         """Tiles of any patches, without labels."""
@@ -94,7 +104,8 @@ class RunData:
     def _without_labels(self, patches: Iterable[Patch], sides: Sides) -> list[Tile]:
         images = [read_image(self.index.image_path(patch)) for patch in patches]
         unknown = (np.full(image.shape[:2], IGNORE_INDEX, np.uint8) for image in images)
-        return [tile for piece in zip(images, unknown, strict=True) for tile in list(_lay_out([piece], sides))[:1]]
+        cut = (_cut(image, label, sides) for image, label in zip(images, unknown, strict=True))
+        return [tile for pieces in cut for tile in list(_lay_out(pieces, sides))[:1]]
 
 
 def open_run_data(checkpoint: Checkpoint, data_root: Path | None) -> RunData | None:
@@ -126,38 +137,36 @@ def random_tiles(sides: Sides, count: int) -> list[Tile]:
     return [Tile(image, np.full(sides, IGNORE_INDEX, np.uint8)) for image in images]
 
 
-def _evenly(patches: Sequence[Patch], most: int) -> list[Patch]:
-    chosen = np.unique(np.linspace(0, len(patches) - 1, min(most, len(patches))).round().astype(int))
-    return [patches[int(place)] for place in chosen]
+def _evenly(things: Sequence[Thing], most: int) -> list[Thing]:
+    """At most so many of them, from the first to the last."""
+    chosen = np.unique(np.linspace(0, len(things) - 1, min(most, len(things))).round().astype(int))
+    return [things[int(place)] for place in chosen]
 
 
-def _lay_out(pieces: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]], sides: Sides) -> Iterator[Tile]:
-    """Cuts pictures that are larger than a tile, and lays smaller ones of one size side by side.
-
-    What is left of a tile is filled by repetition and labelled 255; what is left of a picture is dropped.
-    """
+def _lay_out(pieces: Iterable[Tile], sides: Sides) -> Iterator[Tile]:
+    """Lays pieces of one size side by side; what is left of a tile is filled by repetition and labelled 255."""
     waiting: list[Tile] = []
-    for image_HWC, label_HW in pieces:
-        for piece in _cut(image_HWC, label_HW, sides):
-            if waiting and piece.label_HW.shape != waiting[0].label_HW.shape:
-                yield _joined(waiting, sides)
-                waiting = []
-            waiting.append(piece)
-            height, width = piece.label_HW.shape
-            if len(waiting) == (sides[0] // height) * (sides[1] // width):
-                yield _joined(waiting, sides)
-                waiting = []
+    for piece in pieces:
+        if waiting and piece.label_HW.shape != waiting[0].label_HW.shape:
+            yield _joined(waiting, sides)
+            waiting = []
+        waiting.append(piece)
+        height, width = piece.label_HW.shape
+        if len(waiting) == (sides[0] // height) * (sides[1] // width):
+            yield _joined(waiting, sides)
+            waiting = []
     if waiting:
         yield _joined(waiting, sides)
 
 
 def _cut(image_HWC: NDArray[np.uint8], label_HW: NDArray[np.uint8], sides: Sides) -> Iterator[Tile]:
+    """Pieces of a picture that are no larger than a tile; what is left of the picture is dropped."""
     image_CHW = image_HWC.transpose(2, 0, 1)
     height, width = (min(own, side) for own, side in zip(label_HW.shape, sides, strict=True))
     for top in range(0, label_HW.shape[0] - height + 1, height):
         for left in range(0, label_HW.shape[1] - width + 1, width):
             place = (slice(top, top + height), slice(left, left + width))
-            yield Tile(image_CHW[:, *place], label_HW[place])
+            yield Tile(image_CHW[:, *place].copy(), label_HW[place].copy())  # the picture itself need not stay
 
 
 def _joined(pieces: Sequence[Tile], sides: Sides) -> Tile:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -178,3 +179,16 @@ def test_damaged_bundles_are_told(bundle: Path, tmp_path: Path, name: str, conte
     (copy / name).write_bytes(content)
     with pytest.raises(ExportError, match=words):
         load_bundle(copy)
+
+
+def test_what_is_not_the_bundle_s_is_not_deleted(
+    tiny_checkpoint: Path, model: Path, bundle: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "release"
+    shutil.copytree(bundle, folder)
+    (folder / "LICENSE").write_text("mine")
+    with pytest.raises(ExportError, match=r"holds more than a bundle \(LICENSE\)"):
+        write_bundle(tiny_checkpoint, model, folder, overwrite=True)
+    assert (folder / "LICENSE").read_text() == "mine"
+    (folder / "LICENSE").unlink()
+    write_bundle(tiny_checkpoint, model, folder, overwrite=True)

@@ -219,6 +219,7 @@ def test_the_engine_knows_its_model(exported: Exported) -> None:
     assert "CPUExecutionProvider" in engine.runs_on
     digest = hashlib.sha256(exported.path.read_bytes()).hexdigest()
     made_with = {"weights": "ema", "heads": "mean", "temperature": "1.0", "precision": "fp32"}
+    made_with["checkpoint_sha256"] = metadata_of(exported.path)["salakseg.source_sha256"]
     assert engine.identity == {"model": "model.onnx", "model_sha256": digest, **made_with}
     named = OnnxEngine(exported.path, name="best.pt")
     assert (named.name, named.identity) == ("best.pt", {"model": "best.pt", "model_sha256": digest, **made_with})
@@ -317,3 +318,18 @@ def test_the_command(tiny_checkpoint: Path, tmp_path: Path) -> None:
     done = command("export", tiny_checkpoint, "--out", tmp_path / "model.onnx", "--size", 100, status=1)
     command("export", tiny_checkpoint, status=2)
     command("export", tiny_checkpoint, "--out", tmp_path / "d.onnx", "--size", TILE, "--dynamic", status=2)
+
+
+@pytest.mark.parametrize("name", ["ckpt.pt", "model", "model.tif"])
+def test_the_file_is_named_as_what_it_is(tiny_checkpoint: Path, tmp_path: Path, name: str) -> None:
+    """A slip of the hand must not turn the checkpoint itself into its export."""
+    path = tmp_path / "ckpt.pt"
+    path.write_bytes(tiny_checkpoint.read_bytes())
+    with pytest.raises(ExportError, match=r"ends in \.onnx"):
+        export_onnx(path, tmp_path / name, SETTINGS, overwrite=True)
+    assert path.read_bytes() == tiny_checkpoint.read_bytes()
+
+
+def test_an_enormous_size_is_refused_at_once(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="at most 4096"):
+        export_onnx(tiny_checkpoint, tmp_path / "model.onnx", replace(SETTINGS, size=16_000_000))

@@ -9,6 +9,7 @@ import pytest
 from helpers import command
 from onnx import TensorProto, helper, numpy_helper
 
+from salakseg.data.masks import read_mask
 from salakseg.data.patches import Patch, PatchIndex
 from salakseg.data.splits import Role
 from salakseg.errors import ExportError
@@ -235,3 +236,15 @@ def test_a_batch_norm_is_folded(shared: bool) -> None:
     assert kinds == (["Conv", "Mul", "Add", "Relu"] if shared else ["Conv"])
     for found, wanted in zip(onnx.reference.ReferenceEvaluator(model).run(None, image), expected, strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_tiles_that_are_smaller_than_a_patch_come_from_the_whole_part(tiny_checkpoint: Path) -> None:
+    data = open_run_data(load_checkpoint(tiny_checkpoint), None)
+    assert data is not None
+    patches = data.split.patches(data.index, Role.VAL)
+    wanted = [read_mask(data.index.mask_path(patch), data.class_map).label_HW for patch in patches]
+    few = data.labelled_tiles((16, 16), len(patches))
+    assert len(few) == len(patches) > 1
+    for tile, label in zip(few, wanted, strict=True):
+        windows = [label[y : y + 16, x : x + 16] for y in (0, 16, 32) for x in (0, 16, 32)]
+        assert any(np.array_equal(tile.label_HW, window) for window in windows)

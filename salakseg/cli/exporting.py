@@ -84,14 +84,15 @@ def _write(
     from salakseg.export.sidecars import check_sidecars, find_report, write_sidecars
     from salakseg.network.checkpoint import load_checkpoint
 
+    loaded = load_checkpoint(checkpoint)
+    report = find_report(checkpoint, loaded) if sidecars else None
     if sidecars:
         check_sidecars(out, overwrite)
     with progress_bar("comparing with torch", "tiles") as bar:
         exported = export_onnx(checkpoint, out, settings, data_root=data_root, overwrite=overwrite, progress=bar)
     _tell(exported)
     if sidecars:
-        loaded = load_checkpoint(checkpoint)
-        for path in write_sidecars(out, loaded, find_report(checkpoint, loaded), notes):
+        for path in write_sidecars(out, loaded, report, notes):
             say(f"{path}")
 
 

@@ -23,11 +23,14 @@ def info(
 
     Of an .onnx of others it says what predict has to be told.
     """
-    about = describe(model)
-    if as_json:
-        print(json.dumps(about, indent=1, ensure_ascii=False))
-    else:
-        _show(about)
+    try:
+        about = describe(model)
+        if as_json:
+            print(json.dumps(about, indent=1, ensure_ascii=False))
+        else:
+            _show(about)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise EngineError(f"{model} has metadata that cannot be read ({error!r}); export it anew.") from error
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ OUTPUTS = "salakseg.outputs"
 SOURCE = "salakseg.source_sha256"
 
 _MADE_WITH = {name: f"{PREFIX}{name}" for name in ("weights", "heads", "temperature", "precision")}
+_MADE_WITH["checkpoint_sha256"] = SOURCE
 
 Channels = tuple[float, float, float]
 
