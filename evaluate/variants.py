@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from salakseg.network.heads import Logits, combine_heads, most_probable, vote_shares
+from salakseg.network.heads import TIE_SHARE, Logits, combine_heads, most_probable
 from salakseg.network.variant import WAYS, Variant, Weights
 
 TURNS = tuple((turns, flip) for turns in range(4) for flip in (False, True))
@@ -91,16 +91,25 @@ def predictions(opinions: Opinions, ways: Sequence[str]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for way in ways:
         if way == "mean":
-            ids = opinions.favourite_BHW
+            found[way] = opinions.favourite_BHW
         elif way.isdecimal():
-            ids = opinions.winners_BNHW[:, int(way) - 1]
+            found[way] = opinions.winners_BNHW[:, int(way) - 1]
         elif way == "prob":
-            ids = most_probable(opinions.prob_BKHW, 1)
-        else:
-            bonus = opinions.favourite_BHW if way == "diversenet" else None
-            ids = most_probable(vote_shares(opinions.winners_BNHW, opinions.prob_BKHW, bonus), 1)
-        found[way] = ids.to(torch.uint8)
-    return found
+            found[way] = most_probable(opinions.prob_BKHW, 1)
+    if "vote" in ways or "diversenet" in ways:
+        found |= _voted(opinions)
+    return {way: found[way].to(torch.uint8) for way in ways}
+
+
+def _voted(opinions: Opinions) -> dict[str, Tensor]:
+    """Class ids of both votes: as `combine_heads` has it, but ranked by votes alone, with the ties to the likelier."""
+    heads = opinions.winners_BNHW.shape[1]
+    votes_BKHW = TIE_SHARE * opinions.prob_BKHW
+    votes_BKHW.scatter_add_(1, opinions.winners_BNHW, torch.ones_like(opinions.winners_BNHW, dtype=votes_BKHW.dtype))
+    by_vote = most_probable(votes_BKHW, 1)
+    favourite_B1HW = opinions.favourite_BHW.unsqueeze(1)
+    bonus = torch.full_like(favourite_B1HW, heads / 2, dtype=votes_BKHW.dtype)
+    return {"vote": by_vote, "diversenet": most_probable(votes_BKHW.scatter_add_(1, favourite_B1HW, bonus), 1)}
 
 
 def turn(image_BCHW: Tensor, turns: int, flip: bool) -> Tensor:
