@@ -93,11 +93,11 @@ def export_onnx(
 
 
 def _check_place(out: Path, checkpoint_path: Path, overwrite: bool) -> None:
-    if out.suffix.lower() != ".onnx" or out.resolve() == checkpoint_path.resolve():
-        raise ExportError(f"{out} is no name for the exported file; give it one that ends in .onnx.")
     if out.is_dir() or (out.exists() and not overwrite):
         remedy = "name a file in it" if out.is_dir() else "add --overwrite to replace it"
         raise ExportError(f"{out} exists; {remedy}.")
+    if out.suffix.lower() != ".onnx" or out.resolve() == checkpoint_path.resolve():
+        raise ExportError(f"{out} is no name for the exported file; give it one that ends in .onnx.")
     if not out.parent.is_dir():
         raise ExportError(f"The folder of {out} does not exist; make it first.")
     if not os.access(out.parent, os.W_OK):
