@@ -68,8 +68,9 @@ class Interval:
 
     @property
     def decided(self) -> bool:
-        """Whether the interval of a single difference leaves out 0."""
-        return bool(self.low > 0 or self.high < 0)
+        """Whether the interval of a single difference leaves out 0, as printed: "-0.9 to +0.0, worse" would puzzle."""
+        low, high = (round(100 * end, 1) for end in self.ends)
+        return low > 0 or high < 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; NaN becomes None."""

@@ -14,7 +14,7 @@ from salakseg.evaluate.diagnosis import Diagnosis
 from salakseg.evaluate.findings import Findings
 from salakseg.evaluate.formats import counted
 from salakseg.evaluate.history import TrainingHistory
-from salakseg.evaluate.metrics import Metrics, compute_metrics
+from salakseg.evaluate.metrics import PER_CLASS, Metrics, compute_metrics
 from salakseg.evaluate.recorded import Recorded
 from salakseg.evaluate.targets import Target, TargetComparison, compare
 from salakseg.evaluate.variants import Way
@@ -93,7 +93,7 @@ class Report:
         """The interval of a figure, see `Findings.intervals`; NaN where nothing was resampled."""
         if self.findings is not None:
             return self.findings.intervals[name]
-        nothing = np.full(len(self.class_map) if name in ("iou", "f1", "precision", "recall") else (), np.nan)
+        nothing = np.full(len(self.class_map) if name in PER_CLASS else (), np.nan)
         return Interval(nothing, nothing)
 
     @property

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from salakseg.evaluate.bootstrap import Interval
 from salakseg.evaluate.calibration import Calibration
 from salakseg.evaluate.failures import ErrorPlaces
 from salakseg.evaluate.findings import Contender, Findings
@@ -48,7 +47,7 @@ def verdict_of(report: Report) -> Verdict:
     span = points_range_text(*interval.ends)
     if not span:
         return Verdict("open", f"{_upper(distance)}; without an interval it cannot be told how sure that is.")
-    if _decided(interval):
+    if interval.decided:
         side: Side = "above" if gap > 0 else "below"
         return Verdict(side, f"{_upper(side)} {goal}: the whole 95 % interval of the distance lies {side} it.")
     return Verdict(
@@ -64,7 +63,7 @@ def difference_text(contender: Contender) -> str:
         return "this report"
     if not points_range_text(*contender.interval.ends):
         return ""
-    if not _decided(contender.interval):
+    if not contender.interval.decided:
         return "cannot be told apart"
     return "better" if contender.difference > 0 else "worse"
 
@@ -81,7 +80,7 @@ def best_text(findings: Findings) -> str:
     told = f"{_upper(best.name)} has the highest mIoU of {count} variants: {points_text(best.difference)} points"
     if not span:
         return f"{told}."
-    if not _decided(best.interval):
+    if not best.interval.decided:
         return f"{told}, which may be chance (paired 95 % interval {span})."
     return f"{told} (paired 95 % interval {span})."
 
@@ -127,12 +126,6 @@ def border_text(errors: ErrorPlaces) -> str:
     if times >= _EVEN:
         return f"{told}: errors are {times:.1f} times as dense there as chance would have them."
     return f"{told}: no denser than chance would have them, so classes are taken for each other inside as well."
-
-
-def _decided(interval: Interval) -> bool:
-    """Whether an interval leaves out 0 as it is printed; "-0.9 to +0.0, worse" would puzzle."""
-    low, high = (round(100 * end, 1) for end in interval.ends)
-    return low > 0 or high < 0
 
 
 def _upper(sentence: str) -> str:

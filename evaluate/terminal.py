@@ -64,10 +64,9 @@ def _findings(report: Report, findings: Findings) -> list[RenderableType]:
     return parts
 
 
-def _table(*columns: tuple[str, str], title: str | None = None) -> Table:
+def _table(*columns: tuple[str, str]) -> Table:
     """A table without lines; columns are a heading and "left" or "right"."""
-    table = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False, header_style="bold", title=title)
-    table.title_style, table.title_justify = "bold", "left"
+    table = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False, header_style="bold")
     for heading, side in columns:
         if side == "left":
             table.add_column(heading, overflow="fold")
