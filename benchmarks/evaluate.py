@@ -1,7 +1,7 @@
 """What the evaluation of every variant costs beside a single forward pass, and how its memory grows with the patches.
 
     python benchmarks/evaluate.py                                  # times, on 64 patches
-    python benchmarks/evaluate.py --memory                         # and the peaks of 321 and of 2,571 patches
+    python benchmarks/evaluate.py --memory                         # and the peaks of 321 and of 2,571 patches (Linux)
     python benchmarks/evaluate.py --device cuda --patches 512      # on a GPU
     python benchmarks/evaluate.py --encoder resnet18 --patches 16 --repeats 1     # a smoke run
 
@@ -25,7 +25,6 @@ import argparse
 import json
 import multiprocessing
 import platform
-import resource
 import shutil
 import statistics
 import tempfile
@@ -36,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peers import peak_memory_mb
 from PIL import Image
 
 from salakseg.classes import SALAK
@@ -213,7 +213,7 @@ def peak_of(patches: int) -> float:
         subjects = open_subjects([checkpoint], torch.device("cpu"))
         index = index_patches(Path(subjects[0].checkpoint.data_root))
         analyse(evaluate(subjects, index, held_out_patches(subjects, index, "test")[1]), subjects)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_memory_mb()
 
 
 if __name__ == "__main__":
