@@ -1,0 +1,1 @@
+"""What would silently ruin a run: `salakseg check`, and figures of a patch folder: `salakseg stats`."""
