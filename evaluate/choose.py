@@ -99,6 +99,11 @@ def _val_patches(subject: Subject, index: PatchIndex) -> tuple[Patch, ...]:
 
 
 def _store(subject: Subject) -> None:
+    if subject.path.is_dir():
+        raise CheckpointError(
+            f"{subject.path} is a bundle, which stays as it was released; store the default in the checkpoint (.pt) "
+            "and export that anew."
+        )
     if file_stamp(subject.path) != subject.stamp:
         raise CheckpointError(
             f"{subject.path} was written anew while it was evaluated, perhaps by a training that goes on; nothing was "

@@ -19,6 +19,7 @@ from salakseg.evaluate.subjects import Subject
 from salakseg.evaluate.tallies import ConfidenceTally, DisagreementTally, EdgeTally, confusions
 from salakseg.evaluate.variants import TURNS, Opinions, TurnedMean, Way, predictions, turn, ways_of
 from salakseg.evaluate.worst import WorstPatches
+from salakseg.memory import give_back_memory
 from salakseg.network.heads import Logits, combine_heads, most_probable
 from salakseg.network.variant import Weights
 
@@ -147,6 +148,8 @@ class _Pass:
         for batch in read_batches(index, patches, class_map, logits_a_pixel):
             self._take(batch)
             done += len(batch)
+            del batch
+            give_back_memory()
             if progress is not None:
                 progress(done, len(patches))
         return Evaluation(

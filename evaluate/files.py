@@ -30,6 +30,17 @@ FILES = (
 """Every file that a report may have, in the order in which they are put in place; report.json is last."""
 
 
+def report_folder(checkpoint: Path) -> Path:
+    """Where the report on a checkpoint lies unless somebody asks otherwise: ``report/``.
+
+    Args:
+        checkpoint: Of a run, beside whose ``checkpoints/`` it lies; or copied out of one; or a bundle, in which it
+            lies.
+    """
+    folder = checkpoint.resolve() if checkpoint.is_dir() else checkpoint.resolve().parent
+    return (folder.parent if folder.name == "checkpoints" else folder) / "report"
+
+
 def write_report(report: Report, folder: Path, base_recipe: str = "phase2") -> dict[str, Path]:
     """Writes a report, replacing an older one in the folder.
 

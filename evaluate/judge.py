@@ -122,7 +122,7 @@ def judge(paths: Sequence[Path], question: Question, bar: Bar = _no_bar) -> Repo
     )
     report = _report(subjects, question, target, matrix, part, len(patches), tuple(notes))
     findings = _complete(findings, report, evaluation, first, index, bar)
-    return replace(report, findings=findings, data_root=_printable(str(root)), way=evaluation.rows[0].way)
+    return replace(report, findings=findings, data=_printable(root.resolve().name), way=evaluation.rows[0].way)
 
 
 def _complete(

@@ -41,7 +41,8 @@ class Report:
         iteration: Training iteration of the checkpoint, if known.
         recipe: Name of the recipe, if known.
         target: What to compare with, if anything.
-        data_root: Folder of the patches that were measured, if any were.
+        data: Name of the folder of the patches that were measured, if any were; without what lies above it, since
+            reports are passed on.
         history: How the training went, if it is known.
         diagnosis: What that says.
         recorded: Results of earlier trainers to show beside.
@@ -61,7 +62,7 @@ class Report:
     iteration: int | None = None
     recipe: str | None = None
     target: Target | None = None
-    data_root: str | None = None
+    data: str | None = None
     history: TrainingHistory | None = None
     diagnosis: Diagnosis | None = None
     recorded: Recorded | None = None
@@ -123,8 +124,8 @@ class Report:
     def remarks(self) -> tuple[str, ...]:
         """Every sentence that belongs under the figures: the notes, then what the figures themselves call for."""
         remarks = list(self.notes)
-        if self.data_root is not None:
-            remarks.append(f"Measured on the patches in {self.data_root}.")
+        if self.data is not None:
+            remarks.append(f"Measured on the patches in {self.data}.")
         if self.stored:
             remarks.append("The data was not at hand: these are the figures stored at training time.")
         if self.split == "val":
@@ -161,7 +162,7 @@ class Report:
         ``{low, high}`` and hold 95 %, and None stands for undefined.
 
         - ``schema``, ``version``: "salakseg.report", 2
-        - ``title``, ``split``, ``patches``, ``stored``, ``iteration``, ``recipe``, ``data_root``, ``notes``: `Report`
+        - ``title``, ``split``, ``patches``, ``stored``, ``iteration``, ``recipe``, ``data``, ``notes``: `Report`
         - ``variant``: ``{weights, heads, temperature, tta, text}``, see `Way`
         - ``classes``: ``{id, name, color: [r, g, b]}`` each
         - ``confusion``: pixels [K][K], rows = truth, columns = prediction
@@ -189,7 +190,7 @@ class Report:
             "stored": self.stored,
             "iteration": self.iteration,
             "recipe": self.recipe,
-            "data_root": self.data_root,
+            "data": self.data,
             "notes": list(self.notes),
             "classes": self.class_map.to_records(),
             "confusion": self.matrix.counts.tolist(),

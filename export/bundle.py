@@ -1,16 +1,18 @@
 """A release: one folder that holds a model in every form, and opens without running foreign code.
 
     model.onnx             for predict, QGIS and any other runtime
-    weights.safetensors    tensors alone, for going on with training or another export
+    weights.safetensors    tensors alone, for reports and further exports
     config.json            everything else that the checkpoint held
     class_mapping.csv      ids, names and colours
     README.md, model.stac.json, inference.py
     report/                the files of `salakseg report`, if there are any
 
-The state of the optimizer and the folder where the data lay are left out.
+The state of the optimizer is left out, and where data and encoder weights lay on the machine that trained it.
+`salakseg.network.bundle` reads a bundle back as a checkpoint.
 """
 
 import csv
+import errno
 import io
 import json
 import os
@@ -19,35 +21,25 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from salakseg.classes import ClassMap
-from salakseg.errors import ClassMapError, ExportError
+from salakseg.errors import CheckpointError, ExportError
 from salakseg.evaluate.files import FILES
 from salakseg.export.onnx_file import read_onnx
 from salakseg.export.sidecars import BUNDLED, write_sidecars
 from salakseg.network import metadata as keys
+from salakseg.network.bundle import CONFIG, LEFT_OUT, MODEL, SCHEMA, SCHEMA_VERSION, TENSORS, WEIGHTS, read_config
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
-from salakseg.network.config import NetworkConfig
+from salakseg.network.config import published_recipe
 from salakseg.network.digest import sha256_of
-from salakseg.network.variant import Variant
 
-SCHEMA = "salakseg.bundle"
-SCHEMA_VERSION = 1
-
-MODEL = "model.onnx"
-WEIGHTS = "weights.safetensors"
-CONFIG = "config.json"
 CLASSES = "class_mapping.csv"
 
 _NAMES = {MODEL, WEIGHTS, CONFIG, CLASSES, BUNDLED.stac, BUNDLED.card, BUNDLED.script, "report"}
-
-_TENSORS = ("student", "ema")
-_LEFT_OUT = {"training": {}, "data_root": ""}
 
 
 def write_bundle(
@@ -78,7 +70,8 @@ def write_bundle(
     """
     check_folder(folder, overwrite)
     checkpoint = load_checkpoint(checkpoint_path)
-    if read_onnx(model).metadata.get(keys.SOURCE) != sha256_of(checkpoint_path):
+    source = sha256_of(checkpoint_path)
+    if read_onnx(model).metadata.get(keys.SOURCE) != source:
         raise ExportError(f"{model} was not exported from {checkpoint_path} as it is now; export it anew.")
     try:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
@@ -86,12 +79,14 @@ def write_bundle(
             staged.mkdir()
             shutil.copyfile(model, staged / MODEL)
             write_sidecars(staged / MODEL, checkpoint, report, notes, BUNDLED, folder.resolve().name)
-            _write_checkpoint(checkpoint, staged)
+            _write_checkpoint(checkpoint, source, staged)
             if report is not None:
                 _copy_report(report.parent, staged / "report")
             _put_in_place(staged, folder, Path(temporary) / "replaced")
     except (OSError, SafetensorError) as error:
-        raise ExportError(f"{folder} could not be written ({error}); is the disk full?") from error
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        remedy = "make room on the disk" if full else "name a folder that you may write to"
+        raise ExportError(f"{folder} could not be written ({error}); {remedy}.") from error
     return folder
 
 
@@ -99,15 +94,24 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     """Refuses a folder that cannot become a bundle.
 
     Raises:
-        ExportError: It exists and is not to be replaced or no bundle, or the folder above is missing.
+        ExportError: It exists and is not to be replaced or no bundle, or the folder above is missing or not to be
+            written to.
     """
-    if not folder.resolve().parent.is_dir():
+    above = folder.resolve().parent
+    if not above.is_dir():
         raise ExportError(f"The folder of {folder} does not exist; make it first.")
+    if folder.resolve() in (Path.cwd().resolve(), *Path.cwd().resolve().parents):
+        raise ExportError(f"{folder} is the folder that you are in, or above it; name a new one, such as release.")
+    if not os.access(above, os.W_OK):
+        raise ExportError(f"The folder of {folder} cannot be written to; name one elsewhere.")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / CONFIG).is_file():
         raise ExportError(f"{folder} exists and is no bundle; name another folder.")
-    _read_config(folder)
+    try:
+        read_config(folder)
+    except CheckpointError as error:
+        raise ExportError(f"{folder} exists and is no bundle that this version knows; name another folder.") from error
     if not overwrite:
         raise ExportError(f"{folder} exists; add --overwrite to replace it.")
     strangers = sorted({path.name for path in folder.iterdir()} - _NAMES)
@@ -116,31 +120,6 @@ def check_folder(folder: Path, overwrite: bool) -> None:
             f"{folder} holds more than a bundle ({', '.join(strangers[:3])}), which replacing it would delete; move "
             "that elsewhere or name another folder."
         )
-
-
-def load_bundle(folder: Path) -> Checkpoint:
-    """The checkpoint of a bundle, without the state of its optimizer; nothing is unpickled.
-
-    Raises:
-        ExportError: The folder is no bundle, or damaged.
-    """
-    config = _read_config(folder)
-    try:
-        tensors = load_file(folder / WEIGHTS)
-        values = {**config["checkpoint"], **_LEFT_OUT}
-        values["network"] = NetworkConfig.model_validate(values["network"])
-        values["variant"] = Variant.from_dict(values["variant"])
-        for name in ("mean", "std"):
-            values[name] = tuple(values[name])
-        for name in _TENSORS:
-            start = f"{name}."
-            values[name] = {key.removeprefix(start): t for key, t in tensors.items() if key.startswith(start)}
-        checkpoint = Checkpoint(**values)
-        _ = checkpoint.class_map
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, ClassMapError) as error:
-        reason = str(error).splitlines()[0]
-        raise ExportError(f"{folder} is an incomplete bundle ({reason}); copy it again.") from error
-    return checkpoint
 
 
 def class_mapping_csv(class_map: ClassMap) -> str:
@@ -163,13 +142,17 @@ def _put_in_place(staged: Path, folder: Path, aside: Path) -> None:
         raise
 
 
-def _write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
-    plain = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint) if f.name not in (*_TENSORS, *_LEFT_OUT)}
-    plain |= {"network": checkpoint.network.model_dump(mode="json"), "variant": checkpoint.variant.to_dict()}
-    config = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "checkpoint": plain}
+def _write_checkpoint(checkpoint: Checkpoint, source: str, folder: Path) -> None:
+    plain = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint) if f.name not in (*TENSORS, *LEFT_OUT)}
+    plain |= {
+        "network": checkpoint.network.published(),
+        "recipe": published_recipe(checkpoint.recipe),
+        "variant": checkpoint.variant.to_dict(),
+    }
+    config = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "source_sha256": source, "checkpoint": plain}
     tensors: dict[str, Tensor] = {
         f"{name}.{key}": tensor.detach().clone().contiguous()  # safetensors takes no two that share memory
-        for name in _TENSORS
+        for name in TENSORS
         for key, tensor in getattr(checkpoint, name).items()
     }
     # save_file makes a file that nobody else may read
@@ -183,17 +166,3 @@ def _copy_report(source: Path, folder: Path) -> None:
     for name in FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        schema, found = config["schema"], config["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExportError(f"{folder} is no bundle of `salakseg export --bundle` ({CONFIG}: {error}).") from error
-    if schema != SCHEMA:
-        raise ExportError(f"{folder} is no bundle of salakseg; make one with `salakseg export --bundle`.")
-    if found != SCHEMA_VERSION:
-        raise ExportError(f"{folder} has bundle schema {found}, this version reads {SCHEMA_VERSION}; update salakseg.")
-    return dict(config)

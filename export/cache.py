@@ -3,12 +3,12 @@
 torch is imported only when there is something to convert.
 """
 
-import json
 import os
 from pathlib import Path
 
+from salakseg.errors import ExportError
 from salakseg.network.digest import sha256_of
-from salakseg.network.metadata import SOURCE
+from salakseg.network.metadata import SOURCE, VERSIONS
 from salakseg.network.variant import Weights
 
 
@@ -18,7 +18,7 @@ def cached_onnx(
     """The ONNX file of a checkpoint.
 
     Args:
-        checkpoint: The checkpoint.
+        checkpoint: The checkpoint, or a bundle's folder.
         tile: Side of the input in pixels; None for the one that suits the network.
         weights: "ema" or "student"; None for what the checkpoint prefers.
         heads: See `combine_heads`; None for what the checkpoint prefers.
@@ -35,12 +35,11 @@ def cached_onnx(
     """
     source = sha256_of(checkpoint)
     asked = "".join(f".{part}" for part in (tile, weights, heads) if part is not None)
+    checkpoint = checkpoint.resolve()  # a bundle may be named "."
     path = checkpoint.with_name(f"{checkpoint.name}{asked}.cache.onnx")
     if not os.access(checkpoint.parent, os.W_OK):
-        folder = Path.home() / ".cache" / "salakseg"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{source[:16]}{asked}.cache.onnx"
-    if path.is_file() and _source_of(path) == source:
+        path = _users_cache(checkpoint) / f"{source[:16]}{asked}.cache.onnx"
+    if path.is_file() and _is_current(path, source):
         return path, False
     from salakseg.export.onnx import export_onnx
     from salakseg.export.settings import ExportSettings
@@ -51,13 +50,27 @@ def cached_onnx(
     return export_onnx(checkpoint, path, settings, overwrite=True, quick=True).path, True
 
 
-def _source_of(path: Path) -> str | None:
-    """The digest that a converted file names; None for a file that cannot be read and is made anew."""
-    import onnx
+def _users_cache(checkpoint: Path) -> Path:
+    folder = Path.home() / ".cache" / "salakseg"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(
+            f"{checkpoint} is converted for ONNX Runtime first, but neither {checkpoint.parent} nor {folder} can be "
+            "written to; export it with `salakseg export` and name that file."
+        ) from error
+    return folder
+
+
+def _is_current(path: Path, source: str) -> bool:
+    """Whether a converted file is of this checkpoint, by this version; one that cannot be read is made anew."""
+    from salakseg.export.metadata import exporter_versions
+    from salakseg.export.onnx_file import read_onnx
 
     try:
-        model = onnx.load(path, load_external_data=False)
-        return next((str(json.loads(p.value)) for p in model.metadata_props if p.key == SOURCE), None)
-    # a damaged file fails in protobuf, which has errors of its own
-    except Exception:
-        return None
+        told = read_onnx(path).metadata
+        return bool(
+            told[SOURCE] == source and told[VERSIONS]["exported"]["salakseg"] == exporter_versions()["salakseg"]
+        )
+    except (ExportError, KeyError, TypeError):
+        return False

@@ -97,7 +97,7 @@ def model_card(
     variant = Variant(about["salakseg.weights"], about["salakseg.heads"], about["salakseg.temperature"])
     return environment.from_string(source).render(
         name=name,
-        notes=list(dict.fromkeys(known)),
+        notes=[_cell(note) for note in dict.fromkeys(known)],
         classes=[{**one, "name": _cell(one["name"])} for one in about[keys.CLASSES]],
         network=about["salakseg.network"],
         variant=variant,
@@ -110,6 +110,8 @@ def model_card(
         training=about["salakseg.training"],
         versions=about["salakseg.versions"],
         accuracy=_accuracy(about, report, variant),
+        parity_text=_parity_text(about),
+        processor_text=_processor_text(about),
         split=split,
     )
 
@@ -133,10 +135,43 @@ def _accuracy(about: Mapping[str, Any], report: Mapping[str, Any] | None, varian
     precision = about["salakseg.precision"]
     if found is None or precision == "fp32":
         return found
-    remark = (
-        f"The figures are those of the network in float32. This file is {precision}, which may lose a little of it."
+    told = f"The figures are those of the network in float32. This file is {precision}"
+    parity = about.get(keys.PARITY)
+    if parity is None or parity["loss"] is None:
+        return replace(found, remarks=(f"{told}, which may lose a little of it.", *found.remarks))
+    return replace(found, remarks=(f"{told}{_loss_text(about, parity)}", *found.remarks))
+
+
+def _loss_text(about: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
+    loss = parity["loss"]
+    before, after = loss["miou_without_background"]
+    names = {str(one["id"]): one["name"] for one in about[keys.CLASSES]}
+    worst = min(loss["iou"], key=lambda k: loss["iou"][k][1] - loss["iou"][k][0])
+    change = 100 * (loss["iou"][worst][1] - loss["iou"][worst][0])
+    unjudged = ", ".join(map(_cell, loss["unjudged"]))
+    return (
+        f": on {parity['tiles']} tiles of the val part its mIoU without background is {after:.4f} where the network's "
+        f"is {before:.4f} ({100 * (after - before):+.2f} points; {_cell(names[worst])} {change:+.2f})."
+        + (f" Not judged, as no tile shows them: {unjudged}." if unjudged else "")
     )
-    return replace(found, remarks=(remark, *found.remarks))
+
+
+def _parity_text(about: Mapping[str, Any]) -> str:
+    parity = about.get(keys.PARITY)
+    if parity is None:
+        return "not measured"
+    what = "tiles" if parity["real"] else "tiles of noise"
+    return f"the same class on {100 * parity['agreement']:.4g} % of the pixels of {parity['tiles']} {what}"
+
+
+def _processor_text(about: Mapping[str, Any]) -> str:
+    """A limit of int8 files that were made on a newer processor than they may run on."""
+    if about.get(keys.INT8_BITS) != 8:
+        return ""
+    return (
+        "It uses all 8 bits of its weights: on x86 processors without VNNI (most from before 2019) sums overflow and "
+        "maps are wrong; export it there anew, or take fp32."
+    )
 
 
 def _of_the_network(about: Mapping[str, Any], report: Mapping[str, Any] | None, variant: Variant) -> Accuracy | None:
@@ -170,7 +205,7 @@ def _reported(report: Mapping[str, Any], variant: Variant) -> Accuracy:
         else [f"The figures are those of: {report['variant']['text']}. This file holds: {variant.text}."]
     )
     # The notes stand on top already, and a folder of ours tells a stranger nothing
-    known = (*report["notes"], f"Measured on the patches in {report['data_root']}.")
+    known = (*report["notes"], f"Measured on the patches in {report['data']}.")
     said = [remark for remark in report["remarks"] if remark not in known]
     return Accuracy(caption, tuple(rows), bool(intervals), (*remarks, *said))
 

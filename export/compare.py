@@ -11,7 +11,7 @@ from typing import get_args
 import numpy as np
 import onnx
 
-from salakseg.errors import ExportError
+from salakseg.errors import EngineError, ExportError
 from salakseg.export.parity import FileRunner, Parity, measure
 from salakseg.export.settings import ExportSettings, Precision
 from salakseg.export.source import open_source
@@ -109,7 +109,7 @@ def compare_precisions(
         for precision in get_args(Precision):
             try:
                 runners[precision] = source.write(graph, precision, Path(folder) / f"{precision}.onnx")
-            except ExportError as error:
+            except (ExportError, EngineError) as error:
                 if precision == "fp32":
                     raise
                 left_out[precision] = str(error)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from salakseg.errors import ExportError
+from salakseg.errors import ExportError, first_line
 from salakseg.export.fold import fold_batch_norm, remove_unused, strip_notes
 from salakseg.export.settings import ExportSettings, Outputs
 from salakseg.network.heads import Logits, combine_heads
@@ -132,9 +132,9 @@ def build_graph(model: Deployed, settings: ExportSettings, size_multiple: int) -
             )
     # its passes raise errors of many kinds
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ExportError(
-            f"torch's ONNX exporter cannot convert this network ({reason}); try a static --size or another encoder."
+            f"torch's ONNX exporter cannot convert this network ({first_line(error)}); try a static --size or another "
+            "encoder."
         ) from error
     if program is None:
         raise ExportError("torch's ONNX exporter returned nothing; update torch.")

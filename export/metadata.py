@@ -22,8 +22,6 @@ from salakseg.network.variant import Variant
 if TYPE_CHECKING:  # its module imports torch, which a file that is already converted does not need
     from salakseg.network.checkpoint import Checkpoint
 
-SOURCE_KEY = keys.SOURCE
-
 OVERLAP = 3 / 16
 """Share of a tile that neighbouring tiles have in common: the default of `salakseg predict`."""
 
@@ -100,14 +98,14 @@ def own_values(
         "salakseg.overlap": OVERLAP,
         "salakseg.precision": settings.precision,
         **{f"salakseg.{name}": value for name, value in settings.variant.to_dict().items()},
-        "salakseg.network": checkpoint.network.model_dump(mode="json"),
+        "salakseg.network": checkpoint.network.published(),
         "salakseg.training": {
             "recipe": checkpoint.recipe_name,
             "iteration": checkpoint.iteration,
             "created": checkpoint.created,
         },
         "salakseg.validation": validation_of(checkpoint),
-        "salakseg.versions": {"trained": checkpoint.versions, "exported": _versions()},
+        keys.VERSIONS: {"trained": checkpoint.versions, "exported": exporter_versions()},
         "salakseg.licence": settings.licence,
     }
     if settings.size is not None:
@@ -136,7 +134,8 @@ def validation_of(checkpoint: "Checkpoint") -> dict[str, Any] | None:
     }
 
 
-def _versions() -> dict[str, str]:
+def exporter_versions() -> dict[str, str]:
+    """Versions of the packages that decide about an exported file."""
     found = {}
     for name in ("salakseg", "torch", "onnx", "onnxscript"):
         try:

@@ -1,5 +1,7 @@
 """From a checkpoint to one ONNX file that carries its own instructions."""
 
+import errno
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from salakseg.errors import ExportError
 from salakseg.export.parity import Parity, measure
 from salakseg.export.settings import ExportSettings
 from salakseg.export.source import Source, no_data, open_source
+from salakseg.network.metadata import PARITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +85,25 @@ def export_onnx(
         objection = parity.objection(settings.precision)
         if objection is not None:
             raise ExportError(f"{out} was not written: {objection}; {_remedy(source, real)}.")
-        nodes = len(onnx.load(temporary, load_external_data=False).graph.node)
+        del runner  # Windows replaces no file that is open
+        nodes = _write_parity(temporary, parity, real)
         size_mb = temporary.stat().st_size / 1e6
         os.replace(temporary, out)
     except OSError as error:
-        raise ExportError(f"{out} could not be written ({error.strerror or error}); is the disk full?") from error
+        remedy = "make room on the disk" if error.errno == errno.ENOSPC else "name a file elsewhere with --out"
+        raise ExportError(f"{out} could not be written ({error.strerror or error}); {remedy}.") from error
     finally:
         temporary.unlink(missing_ok=True)
     return Exported(out, settings, parity, real, nodes, size_mb, source.checkpoint.default_tile)
+
+
+def _write_parity(path: Path, parity: Parity, real: bool) -> int:
+    """Stores in a file how far it agrees with the network; returns the number of its nodes."""
+    model = onnx.load(path)
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, told | {PARITY: json.dumps({**parity.to_dict(), "real": real})})
+    onnx.save(model, path)
+    return len(model.graph.node)
 
 
 def _check_place(out: Path, checkpoint_path: Path, overwrite: bool) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from salakseg.errors import ExportError
+from salakseg.errors import ExportError, first_line
 from salakseg.evaluate.confusion import ConfusionMatrix
 from salakseg.evaluate.metrics import compute_metrics
 from salakseg.export.settings import ExportSettings, Precision
@@ -52,12 +53,14 @@ class Loss:
         ids: Their ids.
         before: IoU of each by the network, 0 to 1, float64.
         after: The same by the file.
+        unjudged: The classes that have none.
     """
 
     names: tuple[str, ...]
     ids: tuple[int, ...]
     before: NDArray[np.float64]
     after: NDArray[np.float64]
+    unjudged: tuple[str, ...] = ()
 
     @property
     def miou(self) -> tuple[float, float]:
@@ -79,6 +82,14 @@ class Loss:
         place = int(lost.argmax())
         return self.names[place], float(lost[place])
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, classes by their ids."""
+        return {
+            "miou_without_background": list(self.miou),
+            "iou": {str(k): [float(b), float(a)] for k, b, a in zip(self.ids, self.before, self.after, strict=True)},
+            "unjudged": list(self.unjudged),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Parity:
@@ -86,7 +97,8 @@ class Parity:
 
     Attributes:
         tiles: Number of tiles compared.
-        max_difference: Largest difference of a probability, 0 to 1; 0 for a file that gives classes only.
+        max_difference: Largest difference of a probability, 0 to 1; 0 for a file that gives classes only, infinite for
+            one whose answers are no numbers or of another shape.
         agreement: Share of pixels with the same most probable class, 0 to 1.
         votes: Whether the probabilities are shares of votes, which jump where one head's two best classes tie.
         loss: IoU before and after, where there were labels.
@@ -98,17 +110,29 @@ class Parity:
     votes: bool = False
     loss: Loss | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; ``loss`` holds pairs of network and file, and None where there were no labels."""
+        return {
+            "tiles": self.tiles,
+            "agreement": self.agreement,
+            "max_difference": self.max_difference,
+            "loss": None if self.loss is None else self.loss.to_dict(),
+        }
+
     def objection(self, precision: Precision) -> str | None:
         """Why the file may not be used in place of the network, with figures; None if it may."""
+        if np.isinf(self.max_difference):
+            return "its answers are no numbers, or of another shape than the network's"
         least = MIN_AGREEMENT.get(precision)
         if least is not None:
-            far = precision == "fp32" and not self.votes and not self.max_difference <= MAX_DIFFERENCE
-            if self.agreement >= least and not far:
-                return None
-            return (
-                f"it agrees with torch on {100 * self.agreement:.3f} % of the pixels only, {100 * least:g} % are asked "
-                f"(largest difference {self.max_difference:.2g})"
-            )
+            if not self.agreement >= least:
+                return (
+                    f"it agrees with torch on {100 * self.agreement:.3f} % of the pixels only, {100 * least:g} % are "
+                    f"asked (largest difference {self.max_difference:.2g})"
+                )
+            if precision == "fp32" and not self.votes and not self.max_difference <= MAX_DIFFERENCE:
+                return f"a probability differs by {self.max_difference:.2g} from torch's, {MAX_DIFFERENCE:g} is allowed"
+            return None
         if self.loss is None:
             return "there are no labels to measure its loss by"
         (name, worst), points = self.loss.worst, self.loss.points
@@ -138,22 +162,21 @@ class FileRunner:
         """The file's input from uint8 images."""
         return file_input(image_BCHW, self._settings, self._mean, self._std)
 
-    def run(self, prepared_BCHW: NDArray[np.float32]) -> Output:
-        """The file's first output.
+    def run(self, prepared_BCHW: NDArray[np.float32]) -> tuple[Output, NDArray[np.float32] | None]:
+        """The file's first output, and its second one, the confidence [B, H, W], if it has one.
 
         Raises:
             ExportError: ONNX Runtime cannot compute it.
         """
         try:
-            output: Output = self._session.run(None, {self._input: prepared_BCHW})[0]
+            found = self._session.run(None, {self._input: prepared_BCHW})
         # ONNX Runtime's exceptions share no base but Exception
         except Exception as error:
-            reason = str(error).splitlines()[0][:200]
             raise ExportError(
                 f"ONNX Runtime cannot run the exported network on {prepared_BCHW.shape[2]} x {prepared_BCHW.shape[3]} "
-                f"pixels ({reason}); export it with a static --size."
+                f"pixels ({first_line(error)}); export it with a static --size."
             ) from error
-        return output
+        return found[0], found[1] if len(found) > 1 else None
 
 
 def file_input(
@@ -174,7 +197,13 @@ class _Count:
         self.matrix = ConfusionMatrix(classes)
         self.difference, self.same, self.pixels = 0.0, 0, 0
 
-    def add(self, found: Output, prob_BKHW: NDArray[np.float32], label_BHW: NDArray[np.uint8]) -> None:
+    def add(
+        self,
+        found: Output,
+        confidence_BHW: NDArray[np.float32] | None,
+        prob_BKHW: NDArray[np.float32],
+        label_BHW: NDArray[np.uint8],
+    ) -> None:
         expected_BHW = prob_BKHW.argmax(axis=1)
         self.pixels += expected_BHW.size
         classes_BHW = found.argmax(axis=1) if found.ndim == 4 else found
@@ -183,6 +212,9 @@ class _Count:
             return
         if found.ndim == 4:
             self.difference = max(self.difference, float(np.abs(found - prob_BKHW).max()))
+        if confidence_BHW is not None:
+            off = np.abs(confidence_BHW - prob_BKHW.max(axis=1)).max()
+            self.difference = max(self.difference, float(off) if np.isfinite(off) else float("inf"))
         self.same += int((classes_BHW == expected_BHW).sum())
         self.matrix.update(label_BHW, classes_BHW.astype(np.uint8))
 
@@ -217,7 +249,7 @@ def measure(
             prob_BKHW = combine_heads(logits, variant.heads, variant.temperature).numpy()
         reference.update(label_BHW, prob_BKHW.argmax(axis=1))
         for runner, count in zip(runners, counts, strict=True):
-            count.add(runner.run(runner.prepare(image_BCHW)), prob_BKHW, label_BHW)
+            count.add(*runner.run(runner.prepare(image_BCHW)), prob_BKHW, label_BHW)
         done += len(batch)
         if progress is not None:
             progress(done, len(tiles))
@@ -238,4 +270,5 @@ def _loss(before: ConfusionMatrix, after: ConfusionMatrix, names: Sequence[str])
     if not ids or before.counts.sum() != after.counts.sum():
         return None
     iou = [compute_metrics(matrix).iou[list(ids)] for matrix in (before, after)]
-    return Loss(tuple(names[k] for k in ids), ids, *iou)
+    unjudged = tuple(name for k, name in enumerate(names) if k not in ids)
+    return Loss(tuple(names[k] for k in ids), ids, iou[0], iou[1], unjudged)

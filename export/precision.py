@@ -4,8 +4,6 @@ Axes: B image, C channel, H row, W column.
 """
 
 import logging
-import platform
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -37,8 +35,6 @@ KEPT_IN_FLOAT32 = (
 
 QUANTISED = ("Conv", "MatMul", "Gemm", "Relu", "Clip", "Add", "Mul", "Concat", "MaxPool", "GlobalAveragePool")
 """Operators that ONNX Runtime computes in integers; what is left out, such as attention's softmax, stays float32."""
-
-_CPU_FLAGS = Path("/proc/cpuinfo")
 
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -72,7 +68,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     return checked
 
 
-def to_int8(model: onnx.ModelProto, images_BCHW: Sequence[NDArray[np.float32]]) -> onnx.ModelProto:
+def to_int8(model: onnx.ModelProto, images_BCHW: Sequence[NDArray[np.float32]], weight_bits: int) -> onnx.ModelProto:
     """A copy in 8-bit integers: weights per channel, activations by the range they take on the given images.
 
     Static quantisation with pairs of QuantizeLinear and DequantizeLinear (QDQ), weights int8, activations uint8. The
@@ -82,6 +78,7 @@ def to_int8(model: onnx.ModelProto, images_BCHW: Sequence[NDArray[np.float32]]) 
     Args:
         model: In float32.
         images_BCHW: Inputs as the file takes them, float32, in which the ranges are looked for.
+        weight_bits: 8, or 7 for processors whose sums would overflow: see `int8_weight_bits`.
 
     Raises:
         ExportError: ONNX Runtime's quantisation cannot do it.
@@ -99,7 +96,7 @@ def to_int8(model: onnx.ModelProto, images_BCHW: Sequence[NDArray[np.float32]]) 
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(QUANTISED),
                 per_channel=True,
-                reduce_range=needs_reduced_range(),
+                reduce_range=weight_bits < 8,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=_decisive(model.graph),
@@ -113,27 +110,6 @@ def to_int8(model: onnx.ModelProto, images_BCHW: Sequence[NDArray[np.float32]]) 
     quantised.ir_version = model.ir_version
     del quantised.graph.value_info[:]
     return quantised
-
-
-def needs_reduced_range(cpuinfo: Path = _CPU_FLAGS) -> bool:
-    """Whether 8-bit weights would overflow this machine's sums: x86 with AVX2 but without VNNI.
-
-    Such a processor adds two products of 8 bits in 16, which saturates; with 7 bits a weight they fit. Where x86 does
-    not tell its flags, as on Windows, the safe answer is given.
-
-    Args:
-        cpuinfo: Linux's description of the processor.
-    """
-    if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
-        return False
-    if not sys.platform.startswith("linux"):
-        return True
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return True
-    flags = next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), [])
-    return not any(flag in ("avx512_vnni", "avx_vnni") for flag in flags)
 
 
 class _Images:

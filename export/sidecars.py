@@ -8,6 +8,7 @@ from typing import Any
 
 from salakseg.data.splits import Role
 from salakseg.errors import ExportError
+from salakseg.evaluate.files import report_folder
 from salakseg.export.card import model_card, read_report
 from salakseg.export.onnx_file import read_onnx
 from salakseg.export.script import inference_script
@@ -48,8 +49,7 @@ BUNDLED = SidecarNames("model.stac.json", "README.md", "inference.py")
 
 def find_report(checkpoint_path: Path, checkpoint: Checkpoint) -> Path | None:
     """The report.json of a checkpoint, where `salakseg report` puts it; None if there is none, or one on another."""
-    folder = checkpoint_path.resolve().parent
-    path = (folder.parent if folder.name == "checkpoints" else folder) / "report" / "report.json"
+    path = report_folder(checkpoint_path) / "report.json"
     if not path.is_file():
         return None
     return path if _is_on(read_report(path), checkpoint) else None

@@ -1,5 +1,6 @@
 """What a file is made from: a checkpoint, its network, and the data it was trained on."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from salakseg.export.settings import LARGEST_SIZE, ExportSettings, Precision
 from salakseg.export.tiles import FEW_TILES, RunData, Sides, Tile, open_run_data, random_tiles
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
 from salakseg.network.digest import sha256_of
+from salakseg.network.metadata import INT8_BITS
 from salakseg.network.model import Segmenter
+from salakseg.network.processor import int8_weight_bits
 from salakseg.network.variant import check_heads
 
 PIXELS = 24 * 512 * 512
@@ -79,7 +82,8 @@ class Source:
     def metadata(self, precision: Precision) -> dict[str, str]:
         """The metadata of a file in a precision."""
         settings = replace(self.settings, precision=precision)
-        return model_metadata(self.checkpoint, settings, self.sha256, self.network.size_multiple)
+        texts = model_metadata(self.checkpoint, settings, self.sha256, self.network.size_multiple)
+        return texts | ({INT8_BITS: json.dumps(int8_weight_bits())} if precision == "int8" else {})
 
     def tiles(self, quick: bool) -> tuple[list[Tile], bool]:
         """What files are compared on: labelled tiles of the validation part, or a few others, or noise.
@@ -111,7 +115,7 @@ class Source:
                 raise ExportError(no_data("is calibrated on patches that the network was trained on"))
             tiles = self.data.training_tiles(self.sides, _count(self.sides))
             images = [file_input(np.stack([tile.image_CHW]), self.settings, *self.channels) for tile in tiles]
-            return to_int8(graph, images)
+            return to_int8(graph, images, int8_weight_bits())
         copy = onnx.ModelProto()
         copy.CopyFrom(graph)
         return copy

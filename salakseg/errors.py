@@ -63,3 +63,9 @@ class ClusterError(SalaksegError):
 
 class ProjectError(SalaksegError):
     """A project folder or a setting in `salakseg.toml` that does not work."""
+
+
+def first_line(error: BaseException, most: int = 200) -> str:
+    """The first line of what an error of somebody else's library says, or its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:most] if lines else type(error).__name__

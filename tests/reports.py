@@ -72,7 +72,7 @@ def measured_report(classes: int = 7, **changes: object) -> Report:
     facts: dict[str, Any] = {
         "split": "test",
         "findings": some_findings(classes),
-        "data_root": "/data/patches",
+        "data": "patches",
         "iteration": 200,
         "recipe": "quick",
         "history": history,

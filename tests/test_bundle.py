@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -12,10 +13,11 @@ from helpers import command, write_scene
 
 import salakseg.export.bundle as bundle_module
 from salakseg.classes import SALAK, ClassMap
-from salakseg.errors import ExportError
-from salakseg.export.bundle import load_bundle, write_bundle
+from salakseg.errors import CheckpointError, ExportError
+from salakseg.export.bundle import write_bundle
 from salakseg.export.onnx import export_onnx
-from salakseg.network.checkpoint import load_checkpoint
+from salakseg.network.checkpoint import load_checkpoint, save_checkpoint
+from salakseg.network.digest import sha256_of
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def test_what_is_in_it(bundle: Path) -> None:
 
 
 def test_the_checkpoint_comes_back(bundle: Path, tiny_checkpoint: Path) -> None:
-    before, after = load_checkpoint(tiny_checkpoint), load_bundle(bundle)
+    before, after = load_checkpoint(tiny_checkpoint), load_checkpoint(bundle)
     for name in ("student", "ema"):
         one, other = getattr(before, name), getattr(after, name)
         assert one.keys() == other.keys()
@@ -72,6 +74,52 @@ def test_predict_and_info_take_the_folder(bundle: Path, model: Path, tmp_path: P
     assert about["salakseg"]["tile"] == TILE
 
 
+def test_other_weights_and_heads_come_from_the_folder(bundle: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    write_scene(tmp_path / "field.tif", 90, 120)
+    for name, path in (("file", tiny_checkpoint), ("folder", bundle)):
+        flags = ["--weights", "student", "--heads", "2", "--tile", TILE, "--device", "cpu"]
+        command("predict", tmp_path / "field.tif", "--model", path, "--out", tmp_path / f"{name}.tif", *flags)
+    np.testing.assert_array_equal(read_map(tmp_path / "folder.tif"), read_map(tmp_path / "file.tif"))
+    assert not {path.name for path in bundle.iterdir()} - bundle_module._NAMES, "the release stays as it is"
+
+
+@pytest.mark.slow
+def test_a_bundle_is_exported_and_reported_on(
+    bundle: Path, tiny_checkpoint: Path, plantation: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "salak-1"
+    shutil.copytree(bundle, copy)
+    command("export", copy, "--out", tmp_path / "again.onnx", "--size", TILE, "--no-sidecars")
+    told = json.loads(command("info", tmp_path / "again.onnx", "--json").stdout)["salakseg"]
+    assert told["source_sha256"] == sha256_of(tiny_checkpoint)
+    command("report", copy, "--data-root", plantation, "--split", "val", "--device", "cpu")
+    report = json.loads((copy / "report" / "report.json").read_text(encoding="utf-8"))
+    assert report["data"] == plantation.name
+    message = command("report", copy, "--data-root", plantation, "--write-default", status=1).output
+    assert "is a bundle, which stays as it was released" in " ".join(message.split())
+    again = write_bundle(copy, tmp_path / "again.onnx", tmp_path / "salak-2")
+    assert (again / "weights.safetensors").read_bytes() == (copy / "weights.safetensors").read_bytes()
+
+
+def test_nothing_tells_where_it_was_made(tiny_checkpoint: Path, plantation: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    where = "/home/rani/salak secrets/lite0.pth"
+    checkpoint.network = checkpoint.network.model_copy(update={"encoder_weights": where})
+    checkpoint.recipe["network"] = {**checkpoint.recipe["network"], "encoder_weights": where}
+    save_checkpoint(checkpoint, tmp_path / "own.pt")
+    command("report", tmp_path / "own.pt", "--split", "val", "--device", "cpu")
+    command("export", tmp_path / "own.pt", "--bundle", tmp_path / "release", "--size", TILE)
+    files = [path for path in (tmp_path / "release").rglob("*") if path.is_file()]
+    assert {"report.html", "report.json"} <= {path.name for path in files}
+    for path in files:
+        content = path.read_bytes()
+        assert b"salak secrets" not in content, path
+        assert str(tmp_path).encode() not in content, path
+        assert str(plantation).encode() not in content, path
+    assert b"lite0.pth" in (tmp_path / "release" / "config.json").read_bytes()
+    assert load_checkpoint(tmp_path / "release").network.encoder_weights == "lite0.pth"
+
+
 @pytest.mark.slow
 def test_the_command(tiny_checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
     flags = ["--size", TILE, "--licence", "CC-BY-4.0", "--note", "A made-up plantation."]
@@ -86,8 +134,10 @@ def test_the_command(tiny_checkpoint: Path, bundle: Path, tmp_path: Path) -> Non
 def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     told = command("predict", "field.tif", "--model", tmp_path / "empty", "--out", tmp_path / "m.tif", status=1).output
-    assert "does not exist" in told or "holds no model.onnx" in told
-    assert "is no bundle" in " ".join(command("info", tmp_path / "empty", status=1).output.split())
+    assert "does not exist" in told or "is no bundle" in told
+    assert "is no bundle, nor the folder of a run" in " ".join(
+        command("info", tmp_path / "empty", status=1).output.split()
+    )
 
 
 def test_it_comes_with_the_report(tiny_checkpoint: Path, model: Path, tmp_path: Path) -> None:
@@ -122,6 +172,18 @@ def test_only_a_bundle_is_replaced(tiny_checkpoint: Path, model: Path, bundle: P
         write_bundle(tiny_checkpoint, model, tmp_path / "gone" / "bundle")
 
 
+def test_places_that_cannot_be_one(
+    tiny_checkpoint: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (".", ".."):
+        with pytest.raises(ExportError, match="is the folder that you are in, or above it"):
+            write_bundle(tiny_checkpoint, model, Path(name))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ExportError, match="cannot be written to; name one elsewhere"):
+        write_bundle(tiny_checkpoint, model, tmp_path / "release")
+
+
 def test_nothing_is_left_half_written(
     tiny_checkpoint: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,11 +191,11 @@ def test_nothing_is_left_half_written(
     (folder / "README.md").write_text("the older one", encoding="utf-8")
 
     def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(bundle_module, "_write_checkpoint", full)
-        with pytest.raises(ExportError, match=r"bundle could not be written .*disk full"):
+        with pytest.raises(ExportError, match=r"bundle could not be written .*make room on the disk"):
             write_bundle(tiny_checkpoint, model, folder, overwrite=True)
     real, calls = os.replace, []
 
@@ -177,8 +239,8 @@ def test_damaged_bundles_are_told(bundle: Path, tmp_path: Path, name: str, conte
     copy = tmp_path / "bundle"
     shutil.copytree(bundle, copy)
     (copy / name).write_bytes(content)
-    with pytest.raises(ExportError, match=words):
-        load_bundle(copy)
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(copy)
 
 
 def test_what_is_not_the_bundle_s_is_not_deleted(

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from exports import edit
 from helpers import command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 from salakseg.classes import SALAK
 from salakseg.errors import CheckpointError, EngineError, ExportError
 from salakseg.export.cache import cached_onnx
+from salakseg.export.graph import Deployed
 from salakseg.export.onnx import Exported, export_onnx
+from salakseg.export.onnx_file import read_onnx
 from salakseg.export.settings import ExportSettings, Outputs
 from salakseg.export.source import Source
 from salakseg.export.tiles import open_run_data
@@ -305,6 +308,34 @@ def test_a_converted_checkpoint_is_kept_until_it_changes(tiny_checkpoint: Path, 
     assert cached_onnx(checkpoint, TILE) == (path, True)
     path.write_bytes(path.read_bytes()[:1000])
     assert cached_onnx(checkpoint, TILE) == (path, True)
+    told = read_onnx(path).metadata
+    told["salakseg.versions"]["exported"]["salakseg"] = "0.0.1"  # which may have converted otherwise
+    edit(path, path, metadata=told)
+    assert cached_onnx(checkpoint, TILE) == (path, True)
+
+
+def test_nowhere_to_keep_a_converted_checkpoint(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").write_text("no folder")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ExportError, match=r"neither .* nor .* can be written to; export it with `salakseg export`"):
+        cached_onnx(tiny_checkpoint, TILE)
+
+
+def test_a_wrong_confidence_is_found_out(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Deployed.forward
+
+    def wrong(self: Deployed, image_BCHW: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        prob, confidence = real(self, image_BCHW)
+        return prob, confidence * 0.9
+
+    monkeypatch.setattr(Deployed, "forward", wrong)
+    with pytest.raises(ExportError, match=r"a probability differs by 0\.\d+ from torch's, 0\.001 is allowed"):
+        export_onnx(tiny_checkpoint, tmp_path / "model.onnx", replace(SETTINGS, outputs="prob+confidence"), quick=True)
 
 
 def test_the_command(tiny_checkpoint: Path, tmp_path: Path) -> None:

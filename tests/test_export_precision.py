@@ -6,23 +6,29 @@ import numpy as np
 import onnx
 import onnx.reference
 import pytest
+from exports import edit, write_described
 from helpers import command
 from onnx import TensorProto, helper, numpy_helper
 
+from salakseg.classes import SALAK
 from salakseg.data.masks import read_mask
 from salakseg.data.patches import Patch, PatchIndex
 from salakseg.data.splits import Role
 from salakseg.errors import ExportError
+from salakseg.export.card import model_card
 from salakseg.export.compare import Compared, Comparison
 from salakseg.export.fold import fold_batch_norm
 from salakseg.export.onnx import export_onnx
+from salakseg.export.onnx_file import read_onnx
 from salakseg.export.parity import Loss, Parity
-from salakseg.export.precision import needs_reduced_range, to_half
+from salakseg.export.precision import to_half
 from salakseg.export.settings import ExportSettings, Precision
 from salakseg.export.source import open_source
 from salakseg.export.tiles import Tile, open_run_data
 from salakseg.network.checkpoint import load_checkpoint, save_checkpoint
 from salakseg.network.onnx_engine import OnnxEngine
+from salakseg.network.opening import overflowing
+from salakseg.network.processor import int8_weight_bits
 from salakseg.network.variant import Variant
 
 TILE = 64
@@ -63,6 +69,12 @@ def test_integers(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert exported.size_mb < 5  # 15.4 in fp32
     assert exported.parity.loss is not None and exported.parity.loss.points <= 1
     model = onnx.load(exported.path)
+    told = read_onnx(exported.path).metadata
+    assert told["salakseg.int8_weight_bits"] == int8_weight_bits()
+    loss = told["salakseg.parity"]["loss"]
+    assert loss["miou_without_background"] == pytest.approx(exported.parity.loss.miou)
+    assert set(loss["unjudged"]) | {SALAK.names[int(k)] for k in loss["iou"]} == set(SALAK.names)
+    assert OnnxEngine(exported.path).identity["int8_weight_bits"] == str(int8_weight_bits())
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
     found = Counter(node.op_type for node in model.graph.node)
     assert found["QuantizeLinear"] and not found["QLinearConv"]
@@ -106,6 +118,35 @@ def test_the_table_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_integers_of_a_newer_processor_are_told(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_described(tmp_path / "int8.onnx", load_checkpoint(tiny_checkpoint), precision="int8")
+    for bits, here, told in ((8, 7, True), (8, 8, False), (7, 7, False)):
+        edit(path, path, metadata=read_onnx(path).metadata | {"salakseg.int8_weight_bits": bits})
+        monkeypatch.setattr("salakseg.network.opening.int8_weight_bits", lambda here=here: here)
+        caution = overflowing(OnnxEngine(path))
+        assert ("overflow on this processor" in str(caution)) is told
+    assert ("uses all 8 bits" in model_card(read_onnx(path).metadata | {"salakseg.int8_weight_bits": 8}, "m")) is True
+
+
+def test_what_the_file_loses_stands_in_its_card_and_info(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    loss = {"miou_without_background": [0.61, 0.6], "iou": {"1": [0.8, 0.81], "3": [0.5, 0.47]}, "unjudged": ["Tree"]}
+    path = write_described(tmp_path / "int8.onnx", checkpoint, precision="int8")
+    parity = {"tiles": 24, "agreement": 0.99551, "max_difference": 0.2, "loss": loss, "real": True}
+    edit(path, path, metadata=read_onnx(path).metadata | {"salakseg.parity": parity})
+    card = model_card(read_onnx(path).metadata, "model")
+    assert "| agreement with the network in torch | the same class on 99.55 % of the pixels of 24 tiles |" in card
+    assert (
+        f"mIoU without background is 0.6000 where the network's is 0.6100 (-1.00 points; {SALAK.names[3]} -3.00)"
+        in card
+    )
+    assert "Not judged, as no tile shows them: Tree." in card
+    told = " ".join(command("info", path).output.split())
+    assert "99.55 % of the pixels agree, mIoU 0.6000 for 0.6100 on 24 val tiles" in told
+
+
 # ---- gates
 
 
@@ -121,11 +162,12 @@ def parity(agreement: float, lost: tuple[float, ...] = (), difference: float = 0
     [
         ("fp32", parity(0.99991), None),
         ("fp32", parity(0.99989), "99.989 %"),
-        ("fp32", parity(1.0, difference=2e-3), "difference 0.002"),
-        ("fp32", parity(1.0, difference=float("nan")), "difference nan"),
+        ("fp32", parity(1.0, difference=2e-3), "differs by 0.002 from"),
+        ("fp32", parity(1.0, difference=float("nan")), "differs by nan from"),
         ("fp16", parity(0.9991, difference=0.1), None),
         ("fp16", parity(0.9989), "99.9 % are asked"),
         ("int8", parity(1.0), "no labels"),
+        ("int8", parity(1.0, (0, 0), difference=float("inf")), "no numbers"),
         ("int8", parity(0.9, (0, 0.9, 0.9, 0.9)), None),
         ("int8", parity(0.9, (0, 1.1, 1.1, 1.1)), "1.10 points of mIoU"),
         ("int8", parity(0.9, (0, 3.1, -1, -1)), "class b loses 3.10 points"),
@@ -194,14 +236,14 @@ def test_validation_patches_are_laid_out_with_their_labels(tiny_checkpoint: Path
 def test_reduced_range_only_without_vnni(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr("sys.platform", "linux")
-    for flags, wanted in (("avx2 fma", True), ("avx2 avx512_vnni", False), ("avx2 avx_vnni", False)):
+    for flags, wanted in (("avx2 fma", 7), ("avx2 avx512_vnni", 8), ("avx2 avx_vnni", 8)):
         (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: fpu {flags}\n")
-        assert needs_reduced_range(tmp_path / "cpuinfo") is wanted
-    assert needs_reduced_range(tmp_path / "gone")
+        assert int8_weight_bits(tmp_path / "cpuinfo") == wanted
+    assert int8_weight_bits(tmp_path / "gone") == 7
     monkeypatch.setattr("sys.platform", "win32")
-    assert needs_reduced_range(tmp_path / "cpuinfo")
+    assert int8_weight_bits(tmp_path / "cpuinfo") == 7
     monkeypatch.setattr("platform.machine", lambda: "arm64")
-    assert not needs_reduced_range(tmp_path / "cpuinfo")
+    assert int8_weight_bits(tmp_path / "cpuinfo") == 8
 
 
 @pytest.mark.parametrize("shared", [False, True])

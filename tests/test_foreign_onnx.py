@@ -66,6 +66,8 @@ def test_logits(field: Path, tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".tif"]
     predict(field, tmp_path / "map.tif", field / "logits.onnx", *flags_of(field), "--logits", "--overwrite")
     np.testing.assert_array_equal(read_map(tmp_path / "map.tif"), read_map(field / "own.tif"))
+    told = predict(field, tmp_path / "no.tif", field / "foreign.onnx", *flags_of(field), "--logits", status=1)
+    assert "foreign.onnx gives probabilities already; leave --logits out" in told
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def test_names_are_escaped_and_nothing_is_asked_of_the_network() -> None:
         places=(replace(findings.places[0], folder=EVIL, photo="http://example.org"),),
     )
     report = measured_report(
-        class_map=odd_names(), title=EVIL, notes=(EVIL,), recipe=EVIL, data_root=EVIL, findings=findings
+        class_map=odd_names(), title=EVIL, notes=(EVIL,), recipe=EVIL, data=EVIL, findings=findings
     )
     page = render_html(report)
     parsed = Parsed(page)

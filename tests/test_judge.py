@@ -65,7 +65,7 @@ def test_the_report_goes_into_the_run(plantation: Path, tiny_run: Path, tmp_path
     shutil.copytree(tiny_run, run)
     command("report", run, "--data-root", plantation)
     assert (run / "report" / "report.html").is_file()
-    assert record_of(run / "report")["data_root"] == str(plantation)
+    assert record_of(run / "report")["data"] == plantation.name
 
 
 def test_without_a_name_it_is_the_run_that_was_trained_last(tiny_run: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 # From the ground up; a module may import what stands before its own line. `|` parts rooms of one floor, which must not
 # know each other.
 FLOORS = [
-    "errors classes".split(),
+    "errors classes memory".split(),
     ["__init__"],
     ["network.config"],
     ["data | network | mapping.tiling mapping.raster mapping.geodesy mapping.opening mapping.stretch"],

@@ -4,6 +4,8 @@ No machine of ours that runs these tests has a GPU: a session that really runs o
 """
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import onnxruntime as ort
@@ -59,6 +61,16 @@ def test_both_packages_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert told is not None
     assert "onnxruntime and onnxruntime-gpu are both installed" in told
     assert "`pip uninstall onnxruntime onnxruntime-gpu`, then `pip install onnxruntime-gpu`" in told
+
+
+def test_an_emptied_package() -> None:
+    """Uninstalling one of two packages can leave an empty folder, which Python imports."""
+    code = (
+        "import sys, types; sys.modules['onnxruntime'] = types.ModuleType('onnxruntime'); "
+        "import salakseg.network.sessions"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert "EngineError: ONNX Runtime cannot be imported" in done.stderr
 
 
 @pytest.mark.parametrize(

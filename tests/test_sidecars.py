@@ -156,6 +156,9 @@ def test_names_of_users_do_not_break_the_card(checkpoint: Checkpoint, tmp_path: 
     about["salakseg.classes"][1]["name"] = "a | b <script>\n# c"
     card = model_card(about, "model")
     assert r"| a \| b \<script\> # c | " in card
+    noted = model_card(about, "model", notes=["first\n# second", "**third**"])
+    assert "> **first # second**\n" in noted
+    assert r"> **\*\*third\*\***" in noted
 
 
 def test_only_a_report_on_this_checkpoint_is_taken(

@@ -11,10 +11,14 @@ from salakseg.cli.console import progress_bar, say, stdout
 if TYPE_CHECKING:
     from salakseg.export.onnx import Exported
     from salakseg.export.settings import ExportSettings
+    from salakseg.network.checkpoint import Checkpoint
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, such as a run's checkpoints/best.pt.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(help="Checkpoint, such as a run's checkpoints/best.pt; or the folder of a run or a bundle."),
+    ],
     out: Annotated[Path | None, typer.Option(help="ONNX file to write; not needed with --compare or --bundle.")] = None,
     size: Annotated[int | None, typer.Option(help="Side of the square input in pixels. Default: 512.")] = None,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="Any height and width; QGIS needs --size.")] = False,
@@ -52,27 +56,35 @@ def export(
         raise typer.BadParameter("name the file to write with --out, or a folder with --bundle, or ask for --compare.")
     if size is not None and dynamic:
         raise typer.BadParameter("--size is one size, --dynamic is any; give one of the two.")
+    from salakseg.cli.models import checkpoint_at
     from salakseg.export.settings import DEFAULT_SIZE, ExportSettings
     from salakseg.network.checkpoint import load_checkpoint
 
+    checkpoint = checkpoint_at(checkpoint)
+    loaded = load_checkpoint(checkpoint)
     settings = ExportSettings(
-        variant=load_checkpoint(checkpoint).choose(as_choice(weights), heads),
+        variant=loaded.choose(as_choice(weights), heads),
         size=None if dynamic else size if size is not None else DEFAULT_SIZE,
         normalisation=normalisation.value,
         outputs=outputs.value,
         precision=precision.value,
         licence=licence,
     )
+    if bundle is not None:
+        from salakseg.export.bundle import check_folder
+
+        check_folder(bundle, overwrite)  # before minutes are spent on the rest
     if compare:
         _compare(checkpoint, settings, data_root)
     if out is not None:
-        _write(checkpoint, out, settings, data_root, overwrite, sidecars, note or [])
+        _write(checkpoint, loaded, out, settings, data_root, overwrite, sidecars, note or [])
     if bundle is not None:
-        _bundle(checkpoint, bundle, settings, data_root, overwrite, note or [])
+        _bundle(checkpoint, loaded, bundle, settings, data_root, overwrite, note or [])
 
 
 def _write(
     checkpoint: Path,
+    loaded: "Checkpoint",
     out: Path,
     settings: "ExportSettings",
     data_root: Path | None,
@@ -82,9 +94,7 @@ def _write(
 ) -> None:
     from salakseg.export.onnx import export_onnx
     from salakseg.export.sidecars import check_sidecars, find_report, write_sidecars
-    from salakseg.network.checkpoint import load_checkpoint
 
-    loaded = load_checkpoint(checkpoint)
     report = find_report(checkpoint, loaded) if sidecars else None
     if sidecars:
         check_sidecars(out, overwrite)
@@ -98,6 +108,7 @@ def _write(
 
 def _bundle(
     checkpoint: Path,
+    loaded: "Checkpoint",
     folder: Path,
     settings: "ExportSettings",
     data_root: Path | None,
@@ -106,13 +117,11 @@ def _bundle(
 ) -> None:
     import tempfile
 
-    from salakseg.export.bundle import check_folder, write_bundle
+    from salakseg.export.bundle import write_bundle
     from salakseg.export.onnx import export_onnx
     from salakseg.export.sidecars import find_report
-    from salakseg.network.checkpoint import load_checkpoint
 
-    check_folder(folder, overwrite)
-    report = find_report(checkpoint, load_checkpoint(checkpoint))
+    report = find_report(checkpoint, loaded)
     with tempfile.TemporaryDirectory(prefix="salakseg-") as temporary:
         model = Path(temporary) / "model.onnx"
         with progress_bar("comparing with torch", "tiles") as bar:
@@ -163,5 +172,7 @@ def _tell(exported: "Exported") -> None:
         pairs = zip(parity.loss.names, parity.loss.before, parity.loss.after, strict=True)
         classes = ", ".join(f"{name} {new:.4f} ({100 * (new - old):+.2f})" for name, old, new in pairs)
         say(f"mIoU without background {after:.4f} ({100 * (after - before):+.2f} points against torch): {classes}")
+        if parity.loss.unjudged:
+            say(f"not judged, as none of these tiles shows them: {', '.join(parity.loss.unjudged)}")
     if settings.size not in (None, exported.default_tile):
         say(f"maps are better with --size {exported.default_tile}, the size that this network was trained at")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def info(
-    model: Annotated[Path, typer.Argument(help="A .onnx or .pt file, or the folder of a bundle.")],
+    model: Annotated[Path, typer.Argument(help="A .onnx or .pt file, or the folder of a bundle or a run.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for other programs.")] = False,
 ) -> None:
     """Say what a model is: classes, input, ground sampling distance, training, accuracy, licence.
@@ -39,11 +39,14 @@ def describe(path: Path) -> dict[str, Any]:
     Raises:
         SalaksegError: It is none, or damaged.
     """
-    from salakseg.export.bundle import MODEL, load_bundle
+    from salakseg.cli.models import checkpoint_at
     from salakseg.export.onnx_file import read_onnx
+    from salakseg.network.bundle import MODEL
+    from salakseg.network.checkpoint import load_checkpoint
 
+    path = checkpoint_at(path)
     if path.is_dir():
-        checkpoint = load_bundle(path)
+        checkpoint = load_checkpoint(path)
         return {**describe_onnx(read_onnx(path / MODEL)), "kind": "bundle", "path": str(path)} | {
             "files": sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()),
             "parameters": _parameters(checkpoint),
@@ -51,8 +54,6 @@ def describe(path: Path) -> dict[str, Any]:
     if path.suffix.lower() == ".onnx":
         return describe_onnx(read_onnx(path))
     if path.suffix.lower() in (".pt", ".pth"):
-        from salakseg.network.checkpoint import load_checkpoint
-
         return describe_checkpoint(load_checkpoint(path), path)
     raise EngineError(
         f"{path} is neither a checkpoint (.pt), nor an exported model (.onnx), nor the folder of a bundle."
@@ -159,7 +160,13 @@ def _own_rows(own: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("tile", f"any multiple of {own['size_multiple']} pixels, {own['default_tile']} as a rule"))
     if "network" in own:
         rows.append(("network", f"{own['network']['architecture']} with {own['network']['encoder']}"))
-    rows += [(key, str(own[key])) for key in ("weights", "heads", "temperature", "outputs", "precision") if key in own]
+    rows += [
+        (key.replace("_", " "), str(own[key]))
+        for key in ("weights", "heads", "temperature", "outputs", "precision", "int8_weight_bits")
+        if key in own
+    ]
+    if own.get("parity"):
+        rows.append(("against torch", _parity(own["parity"])))
     if "training" in own:
         training = own["training"]
         told = f"recipe {training['recipe']}, iteration {training['iteration']:,}, {training['created']}"
@@ -169,6 +176,14 @@ def _own_rows(own: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "licence" in own:
         rows.append(("licence", str(own["licence"])))
     return rows
+
+
+def _parity(parity: Mapping[str, Any]) -> str:
+    told = f"{100 * parity['agreement']:.4g} % of the pixels agree"
+    if parity["loss"] is None:
+        return told
+    before, after = parity["loss"]["miou_without_background"]
+    return f"{told}, mIoU {after:.4f} for {before:.4f} on {parity['tiles']} val tiles"
 
 
 def _validation(stored: Mapping[str, Any]) -> list[tuple[str, str]]:

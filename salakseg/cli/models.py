@@ -6,12 +6,26 @@ from pathlib import Path
 from salakseg.cli.choices import MapDevice
 from salakseg.cli.console import say
 from salakseg.errors import EngineError
+from salakseg.network.bundle import MODEL, is_bundle
 from salakseg.network.metadata import Told
 from salakseg.network.opening import EngineSpec, ModelFile
 from salakseg.network.variant import Weights
 
-BUNDLED_MODEL = "model.onnx"
-"""The model in the folder that ``salakseg export --bundle`` writes."""
+
+def checkpoint_at(path: Path) -> Path:
+    """What a user names by a path: of a run's folder its best checkpoint, else the path itself.
+
+    Raises:
+        EngineError: It is another folder.
+    """
+    if not path.is_dir() or is_bundle(path):
+        return path
+    best = path / "checkpoints" / "best.pt"
+    if not best.is_file():
+        raise EngineError(
+            f"{path} is no bundle, nor the folder of a run with checkpoints/best.pt; name a model's file or its folder."
+        )
+    return best
 
 
 def choose_models(
@@ -28,7 +42,7 @@ def choose_models(
     """ONNX Runtime for ONNX files and for any model on a CPU, torch for a checkpoint on a GPU.
 
     Args:
-        models: Files, or folders of `salakseg export --bundle`; None for the best checkpoint of the newest run.
+        models: Files, or folders of bundles or runs; None for the best checkpoint of the newest run.
         device: Where to compute.
         tile: Side of the tiles, pixels; None for the one that suits the model.
         weights: Which weights of a checkpoint; None for what it prefers.
@@ -47,7 +61,8 @@ def choose_models(
 
         models = [load_project().newest_best()]
         say(f"newest run: {models[0]}")
-    files = [_named(path) for path in models]
+    asked = weights is not None or heads is not None or tile is not None
+    files = [_named(checkpoint_at(path), asked) for path in models]
     for file in files:
         _check(file.path, weights, heads)
     where = _device([file.path for file in files], device)
@@ -58,16 +73,17 @@ def choose_models(
     return spec
 
 
-def _named(path: Path) -> ModelFile:
-    """A model under the name that the user gave it; of a bundle, its ONNX file."""
-    if path.is_dir():
-        if not (path / BUNDLED_MODEL).is_file():
-            raise EngineError(f"{path} holds no {BUNDLED_MODEL}; name a model file, or a bundle of `salakseg export`.")
-        return ModelFile(path / BUNDLED_MODEL, f"{path.resolve().name}/{BUNDLED_MODEL}")
-    return ModelFile(path, path.name)
+def _named(path: Path, asked: bool) -> ModelFile:
+    """A model under the name that the user gave it; of a bundle its ONNX file, or itself if that cannot do it."""
+    if not path.is_dir():
+        return ModelFile(path, path.name)
+    name = path.resolve().name
+    return ModelFile(path, name) if asked else ModelFile(path / MODEL, f"{name}/{MODEL}")
 
 
 def _check(path: Path, weights: Weights | None, heads: str | None) -> None:
+    if path.is_dir():
+        return
     if path.suffix.lower() not in (".pt", ".pth", ".onnx"):
         raise EngineError(f"{path} is neither a checkpoint (.pt) nor an exported model (.onnx).")
     if not path.is_file():

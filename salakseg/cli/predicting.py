@@ -182,7 +182,7 @@ def predict(
     from salakseg.mapping.predict import check_finished, describe_plan, predict_map
     from salakseg.mapping.settings import MapSettings
     from salakseg.network.metadata import Told
-    from salakseg.network.opening import open_engine, slower_than_wanted
+    from salakseg.network.opening import open_engine, overflowing, slower_than_wanted
 
     if scheduler is not None and workers is not None:
         raise typer.BadParameter("--scheduler names a running cluster and --workers starts one; give one of them.")
@@ -208,8 +208,9 @@ def predict(
     )
     engine = open_engine(spec)
     say(f"model: {engine.name}, runs on {engine.runs_on}")
-    if (fallen := slower_than_wanted(spec, engine)) is not None:
-        say(f"attention: {fallen}")
+    for caution in (slower_than_wanted(spec, engine), overflowing(engine)):
+        if caution is not None:
+            say(f"attention: {caution}")
     if engine.gsd_m is None and settings.gsd == "auto" and told.anything:
         say(f"attention: nobody says at how many metres a pixel {engine.name} was trained; tell it by --gsd.")
     tiles_at_a_time = batch_size or (1 if spec.device == "cpu" else GPU_BATCH)

@@ -19,7 +19,7 @@ def report(
     checkpoints: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Checkpoint, or a run's folder for its best one; more to compare with it. Default: the newest run."
+            help="Checkpoint, bundle, or a run's folder for its best; more to compare with it. Default: the newest run."
         ),
     ] = None,
     out: Annotated[
@@ -90,7 +90,8 @@ def report(
 ) -> None:
     """Say how good a checkpoint is, class by class, against the DiverseNet target, and where it fails."""
     from salakseg.classes import ClassMap
-    from salakseg.evaluate.files import check_folder, write_report
+    from salakseg.cli.models import checkpoint_at
+    from salakseg.evaluate.files import check_folder, report_folder, write_report
     from salakseg.evaluate.judge import Question, judge
     from salakseg.evaluate.terminal import render_terminal
     from salakseg.network.device import pick_device
@@ -100,7 +101,7 @@ def report(
     if not checkpoints:
         checkpoints = [project.newest_best()]
         say(f"newest run: {checkpoints[0]}")
-    paths = [path / "checkpoints" / "best.pt" if path.is_dir() else path for path in checkpoints]
+    paths = [checkpoint_at(path) for path in checkpoints]
     question = Question(
         target=target,
         data_root=data_root,
@@ -119,19 +120,13 @@ def report(
         notes=tuple(note or ()),
         device=pick_device(device.value),
     )
-    folder = out or _report_folder(paths[0])
-    if paths[0].is_file():
+    folder = out or report_folder(paths[0])
+    if paths[0].exists():
         check_folder(folder)
     result = judge(paths, question, lambda what: progress_bar(what, "patches"))
     written = write_report(result, folder, _base_recipe(result))
     stdout.print(render_terminal(result))
     say(f"report: {written['report.html']}; beside it {len(written) - 1} files: tables, figures and report.json")
-
-
-def _report_folder(checkpoint: Path) -> Path:
-    """``report/`` of the run, or of the checkpoint's own folder where it was copied out of a run."""
-    folder = checkpoint.resolve().parent
-    return (folder.parent if folder.name == "checkpoints" else folder) / "report"
 
 
 def _base_recipe(result: "Report") -> str:

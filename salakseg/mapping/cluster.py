@@ -25,8 +25,9 @@ from salakseg.mapping.files import put_bytes
 from salakseg.mapping.plan import Section
 from salakseg.mapping.raster import Orthomosaic, gdal_settings
 from salakseg.mapping.render import Job, render_section
-from salakseg.mapping.runner import Advance, give_back_memory
+from salakseg.mapping.runner import Advance
 from salakseg.mapping.stripes import StripeFolder
+from salakseg.memory import give_back_memory
 from salakseg.network.digest import sha256_of
 from salakseg.network.engine import Engine
 from salakseg.network.opening import EngineSpec, open_engine

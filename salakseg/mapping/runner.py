@@ -1,15 +1,13 @@
 """Who renders the sections of a map: this process, or, in `cluster.py`, many."""
 
-import ctypes
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Protocol
 
 from salakseg.mapping.plan import Section
 from salakseg.mapping.raster import Orthomosaic
 from salakseg.mapping.render import Job, render_section
 from salakseg.mapping.stripes import StripeFolder
+from salakseg.memory import give_back_memory
 from salakseg.network.engine import Engine
 
 Advance = Callable[[Section, float, int, int], None]
@@ -62,13 +60,3 @@ class _TileReport:
     def __call__(self, seen: bool) -> None:
         self._done += 1
         self._advance(self._section, self._done / self._total, int(seen), int(not seen))
-
-
-def give_back_memory() -> None:
-    """Returns freed memory to the system where the C library keeps it, as glibc does with what threads have freed.
-
-    Without it a process grew by a quarter over the eight panels of 60,000 x 60,000 pixels.
-    """
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL(None).malloc_trim(0)

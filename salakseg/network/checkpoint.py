@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from salakseg.classes import ClassMap
-from salakseg.errors import CheckpointError, ClassMapError
+from salakseg.errors import CheckpointError, ClassMapError, first_line
+from salakseg.network.bundle import read_bundle
 from salakseg.network.config import NetworkConfig
 from salakseg.network.model import Segmenter
 from salakseg.network.variant import Variant, Weights, check_heads
@@ -144,9 +145,14 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint, tensors on the CPU.
 
+    Args:
+        path: A file of `salakseg train`, or the folder of a bundle, which holds no state of an optimizer.
+
     Raises:
         CheckpointError: The file is missing, truncated, foreign, or of a schema that this version does not know.
     """
+    if path.is_dir():
+        return _checked(read_bundle(path), f"{path} is an incomplete bundle", "copy it again")
     content = _read(path)
     if content.get("schema") != SCHEMA:
         raise CheckpointError(
@@ -156,17 +162,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if found != SCHEMA_VERSION:
         remedy = "update salakseg" if isinstance(found, int) and found > SCHEMA_VERSION else "train it anew"
         raise CheckpointError(f"{path} has checkpoint schema {found}, this version reads {SCHEMA_VERSION}; {remedy}.")
-    names = {f.name for f in fields(Checkpoint)}
+    return _checked(content, f"{path} is an incomplete checkpoint", "take another one of the run")
+
+
+def _checked(content: Mapping[str, Any], complaint: str, remedy: str) -> Checkpoint:
+    """A checkpoint from the fields of a file.
+
+    Raises:
+        CheckpointError: One is missing or of another kind than everybody who reads it expects.
+    """
     try:
-        values = {name: content[name] for name in names}
+        values = {field.name: content[field.name] for field in fields(Checkpoint)}
         values["network"] = NetworkConfig.model_validate(values["network"])
         values["variant"] = Variant.from_dict(values["variant"])
         checkpoint = Checkpoint(**values)
         _ = checkpoint.class_map
         _check_plain(checkpoint)
     except (KeyError, TypeError, ValueError, ClassMapError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} is an incomplete checkpoint ({reason}); take another one of the run.") from error
+        raise CheckpointError(f"{complaint} ({first_line(error)}); {remedy}.") from error
     return checkpoint
 
 

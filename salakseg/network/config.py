@@ -1,6 +1,8 @@
 """What a network is made of: the part of a recipe that also stands in every checkpoint."""
 
-from typing import Annotated, Literal
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,3 +30,21 @@ class NetworkConfig(BaseModel):
     """``v3``: dropout and a 1x1 convolution; ``diverse``: DiverseNet's, which begin with a 3x3 convolution."""
     head_dropout: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], ...] = Field(default=(0.10, 0.15, 0.20), min_length=1)
     """Dropout of each head, 0 to 1; there are as many heads as values."""
+
+    def published(self) -> dict[str, Any]:
+        """Plain values that can be given away: a file with encoder weights goes by its name, not by where it lay."""
+        values = self.model_dump(mode="json")
+        return values | {"encoder_weights": _file_name(self.encoder_weights)}
+
+
+def published_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved recipe as it can be given away, see `NetworkConfig.published`."""
+    values = dict(recipe)
+    if isinstance(network := values.get("network"), Mapping) and "encoder_weights" in network:
+        values["network"] = {**network, "encoder_weights": _file_name(str(network["encoder_weights"]))}
+    return values
+
+
+def _file_name(path: str) -> str:
+    """What stands behind the last separator, of whichever system the file lay on."""
+    return re.split(r"[\\/]", path)[-1]

@@ -24,9 +24,12 @@ DEFAULT_TILE = "salakseg.default_tile"
 SIZE_MULTIPLE = "salakseg.size_multiple"
 OUTPUTS = "salakseg.outputs"
 SOURCE = "salakseg.source_sha256"
+VERSIONS = "salakseg.versions"
+PARITY = "salakseg.parity"
+INT8_BITS = "salakseg.int8_weight_bits"
 
 _MADE_WITH = {name: f"{PREFIX}{name}" for name in ("weights", "heads", "temperature", "precision")}
-_MADE_WITH["checkpoint_sha256"] = SOURCE
+_MADE_WITH |= {"checkpoint_sha256": SOURCE, "int8_weight_bits": INT8_BITS}
 
 Channels = tuple[float, float, float]
 

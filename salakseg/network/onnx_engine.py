@@ -112,11 +112,12 @@ class OnnxEngine:
         """Class probabilities of uint8 RGB tiles [B, 3, tile, tile] as float32 [B, K, tile, tile]."""
         scaled = np.multiply(image_BCHW, self._factor, dtype=np.float32)
         scaled -= self._shift
-        prob = self._run(scaled)
-        if self._usage.logits:
-            prob = _softmax(prob)
+        output = self._run(scaled)
+        prob = _softmax(output) if self._usage.logits else output
         if not self._trusted:
             self._check_probabilities(prob)
+            if self._usage.logits and _are_probabilities(output):
+                raise EngineError(f"{self._path} gives probabilities already; leave --logits out.")
             self._trusted = True
         return prob
 
@@ -139,8 +140,8 @@ class OnnxEngine:
                 f"{self._path} gives an output of shape {list(prob_BKHW.shape[1:])} a tile where {list(expected)} "
                 "(classes, rows, columns) is due; check --classes and --tile."
             )
-        off = np.abs(prob_BKHW.sum(axis=1) - 1).max()
-        if prob_BKHW.min() < -_SUM_TOLERANCE or not off <= _SUM_TOLERANCE:
+        if not _are_probabilities(prob_BKHW):
+            off = np.abs(prob_BKHW.sum(axis=1) - 1).max()
             raise EngineError(
                 f"{self._path} gives values that are no probabilities (they differ from a sum of 1 by up to "
                 f"{off:.3g}); if they are logits, add --logits."
@@ -194,6 +195,11 @@ def _any_tile(path: Path, wanted: int | None, default: int | None, multiple: int
             f"take {below} or {below + multiple}."
         )
     return tile
+
+
+def _are_probabilities(values_BKHW: NDArray[np.float32]) -> bool:
+    off = np.abs(values_BKHW.sum(axis=1) - 1).max()
+    return bool(values_BKHW.min() >= -_SUM_TOLERANCE and off <= _SUM_TOLERANCE)
 
 
 def _softmax(logits_BKHW: NDArray[np.float32]) -> NDArray[np.float32]:

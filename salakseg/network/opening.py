@@ -9,6 +9,7 @@ from salakseg.network.digest import sha256_of
 from salakseg.network.engine import Engine
 from salakseg.network.metadata import Told
 from salakseg.network.onnx_engine import OnnxEngine
+from salakseg.network.processor import int8_weight_bits
 from salakseg.network.sessions import PROVIDERS, why_not
 from salakseg.network.variant import Weights
 
@@ -75,6 +76,17 @@ def slower_than_wanted(spec: EngineSpec, engine: Engine) -> str | None:
     if spec.device not in PROVIDERS or "ExecutionProvider" not in engine.runs_on:
         return None
     return why_not(spec.device, engine.runs_on.rsplit(", ", 1)[-1])
+
+
+def overflowing(engine: Engine) -> str | None:
+    """A sentence for the user if 8-bit weights overflow on this machine's processor; else None."""
+    bits = engine.identity.get("int8_weight_bits", "").split(" + ")
+    if "8" not in bits or "CPUExecutionProvider" not in engine.runs_on or int8_weight_bits() == 8:
+        return None
+    return (
+        f"{engine.name} uses all 8 bits of its weights, which overflow on this processor (no VNNI), and the map may be "
+        "wrong; export int8 on this machine, or take fp32."
+    )
 
 
 def _open(spec: EngineSpec, model: ModelFile) -> Engine:

@@ -14,10 +14,11 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-from salakseg.errors import EngineError
+from salakseg.errors import EngineError, first_line
 
 try:
     import onnxruntime as ort
+    from onnxruntime import InferenceSession, SessionOptions  # an emptied folder can be imported, but holds neither
 except ImportError as error:  # two of its packages have overwritten each other's files, or there is none
     raise EngineError(
         f"ONNX Runtime cannot be imported ({error}); install it anew with `pip uninstall onnxruntime onnxruntime-gpu`, "
@@ -33,7 +34,7 @@ _CPU_PACKAGE = "onnxruntime"
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
-def open_session(path: Path, device: str = "cpu", threads: int = 0, name: str | None = None) -> ort.InferenceSession:
+def open_session(path: Path, device: str = "cpu", threads: int = 0, name: str | None = None) -> InferenceSession:
     """A session for a model file.
 
     The memory arena stays as ONNX Runtime has it: tiles have one size, so that it does not grow with the raster.
@@ -48,17 +49,16 @@ def open_session(path: Path, device: str = "cpu", threads: int = 0, name: str | 
     Raises:
         EngineError: The file is no model that ONNX Runtime can load.
     """
-    options = ort.SessionOptions()
+    options = SessionOptions()
     options.intra_op_num_threads = threads or _threads()
     options.log_severity_level = 3
     try:
         with _quiet() if device in PROVIDERS else contextlib.nullcontext():
-            return ort.InferenceSession(str(path), options, providers=_providers(path, device))
+            return InferenceSession(str(path), options, providers=_providers(path, device))
     # ONNX Runtime's exceptions share no base but Exception
     except Exception as error:
-        reason = str(error).splitlines()[0][:200]
         raise EngineError(
-            f"{name or path} is no model that ONNX Runtime can load ({reason}); export it anew."
+            f"{name or path} is no model that ONNX Runtime can load ({first_line(error)}); export it anew."
         ) from error
 
 
