@@ -35,6 +35,7 @@ from salakseg.export.precision import to_int8
 from salakseg.export.settings import ExportSettings, Precision
 from salakseg.export.source import Source, open_source
 from salakseg.network.onnx_engine import OnnxEngine
+from salakseg.network.processor import int8_weight_bits
 from salakseg.network.torch_engine import TorchEngine
 from salakseg.network.variant import Variant
 
@@ -105,7 +106,8 @@ def precision(source: Source, wanted: Precision, folder: Path) -> Path:
     if wanted == "int8":
         size = source.sides[0]
         tiles = [texture(seed, size, size)[None] for seed in range(4)]
-        model = to_int8(source.graph(), [file_input(tile, source.settings, *source.channels) for tile in tiles])
+        images = [file_input(tile, source.settings, *source.channels) for tile in tiles]
+        model = to_int8(source.graph(), images, int8_weight_bits())
         onnx.helper.set_model_props(model, source.metadata(wanted))
         onnx.save(model, path)
     else:
