@@ -3,12 +3,9 @@
 Axes: B image, N head, K class, C channel, H row, W column.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -16,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from salakseg.classes import ClassMap
+from salakseg.data.ahead import read_ahead
 from salakseg.data.masks import read_image, read_mask
 from salakseg.data.patches import Patch, PatchIndex
 from salakseg.data.survey import check_size
@@ -154,14 +152,4 @@ def _read_ahead(index: PatchIndex, patches: Iterable[Patch], class_map: ClassMap
         check_size(index, patch, label_HW.shape, image_HWC.shape[:2])
         return Example(patch, image_HWC, label_HW)
 
-    waiting = iter(patches)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        pending: deque[Future[Example]] = deque(pool.submit(read, patch) for patch in islice(waiting, 8 * _THREADS))
-        try:
-            while pending:
-                example = pending.popleft().result()
-                pending.extend(pool.submit(read, patch) for patch in islice(waiting, 1))
-                yield example
-        finally:
-            for future in pending:
-                future.cancel()
+    yield from read_ahead(read, patches, _THREADS, 8 * _THREADS)

@@ -22,6 +22,14 @@ def as_choice(weights: Weights | None) -> Literal["ema", "student"] | None:
     return None if weights is None else weights.value
 
 
+class PackCodec(StrEnum):
+    """How patches lie in a pack."""
+
+    raw = "raw"
+    webp = "webp"
+    jpeg = "jpeg"
+
+
 class Normalisation(StrEnum):
     """Who brings colours to the network's scale, the caller or the exported file."""
 

@@ -1,0 +1,54 @@
+"""``salakseg pack``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from salakseg.cli.choices import PackCodec
+from salakseg.cli.console import progress_bar, say
+
+
+def pack(
+    root: Annotated[
+        Path | None, typer.Argument(help="Folder with the patches. Default: the project's data_root.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the pack. Default: pack/ in the patches' folder.")] = None,
+    codec: Annotated[
+        PackCodec,
+        typer.Option(help="raw: quickest, 4 bytes a pixel; webp: small, no loss; jpeg: smallest, quality 95."),
+    ] = PackCodec.raw,
+    class_mapping: Annotated[
+        Path | None, typer.Option(envvar="SALAKSEG_CLASS_MAPPING", help="CSV by which masks are read.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a pack of other or older patches.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how large it would be, write nothing.")] = False,
+) -> None:
+    """Pack all patches into a few large files that training reads many times as fast.
+
+    A pack that was interrupted goes on where it stopped; one that is there already is left alone.
+    """
+    from salakseg.data.pack import Codec
+    from salakseg.data.packing import estimated_bytes, pack_patches
+    from salakseg.data.patches import index_patches
+    from salakseg.project import load_project
+    from salakseg.train.parts import choose_class_map
+
+    project = load_project()
+    root = root or project.data_root
+    if root is None:
+        raise typer.BadParameter("name the folder with the patches, or data_root in salakseg.toml.")
+    index = index_patches(root)
+    class_map = choose_class_map(class_mapping or project.class_mapping, root, say)
+    kind = Codec(codec.value)
+    about = f"{len(index.patches):,} patches, {index.labelled_count:,} with a mask, about"
+    say(f"{about} {estimated_bytes(index, kind) / 1e9:.2f} GB as {kind}")
+    if dry_run:
+        return
+    with progress_bar("packing", "patches") as bar:
+        done = pack_patches(index, out or root / "pack", class_map, kind, overwrite=overwrite, progress=bar)
+    if done.resumed == done.patches:
+        say(f"{done.folder} is there already and up to date")
+        return
+    went_on = f", {done.resumed:,} of them by an earlier call" if done.resumed else ""
+    say(f"{done.folder}: {done.patches:,} patches{went_on}, {done.bytes / 1e9:.2f} GB")
