@@ -1,6 +1,7 @@
 """Passes over an ONNX graph that torch's exporter leaves to others."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -32,6 +33,37 @@ def fold_batch_norm(graph: onnx.GraphProto) -> None:
             graph.node.remove(node)
         else:
             _as_line(graph, position, node, scale, offset)
+
+
+def spread_softmax(graph: onnx.GraphProto, ranks: Mapping[str, int]) -> None:
+    """Writes each softmax over the classes of a picture as what it is made of: exp(x - max x) / sum exp(x - max x).
+
+    ONNX Runtime turns pictures so that the classes come last, takes the softmax of seven values at a time, and turns
+    them back: a fifth to a third of the time of a small network. A softmax over the last axis, as in attention, stays.
+
+    Args:
+        graph: Sorted.
+        ranks: Number of axes of each value.
+    """
+    for node in [node for node in graph.node if node.op_type == "Softmax"]:
+        axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
+        source, target = node.input[0], node.output[0]
+        rank = ranks.get(source)
+        if rank is None or axis % rank == rank - 1:
+            continue
+        names = {part: f"{target}_{part}" for part in ("axis", "max", "centred", "exp", "sum")}
+        graph.initializer.append(numpy_helper.from_array(np.array([axis], np.int64), names["axis"]))
+        parts = [
+            ("ReduceMax", [source, names["axis"]], names["max"]),  # both keep the axis unless told otherwise
+            ("Sub", [source, names["max"]], names["centred"]),
+            ("Exp", [names["centred"]], names["exp"]),
+            ("ReduceSum", [names["exp"], names["axis"]], names["sum"]),
+            ("Div", [names["exp"], names["sum"]], target),
+        ]
+        position = list(graph.node).index(node)
+        graph.node.remove(node)
+        for place, (kind, inputs, output) in enumerate(parts, start=position):
+            graph.node.insert(place, helper.make_node(kind, inputs, [output], name=f"{output}_{kind}"))
 
 
 def remove_unused(graph: onnx.GraphProto) -> None:

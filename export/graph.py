@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from salakseg.errors import ExportError, first_line
-from salakseg.export.fold import fold_batch_norm, remove_unused, strip_notes
+from salakseg.export.fold import fold_batch_norm, remove_unused, spread_softmax, strip_notes
 from salakseg.export.settings import ExportSettings, Outputs
 from salakseg.network.heads import Logits, combine_heads
 from salakseg.network.model import Segmenter
@@ -144,6 +144,7 @@ def build_graph(model: Deployed, settings: ExportSettings, size_multiple: int) -
 def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
     model.ir_version = IR_VERSION
     fold_batch_norm(model.graph)
+    spread_softmax(model.graph, _ranks(model))
     remove_unused(model.graph)
     strip_notes(model)
     for value in (*model.graph.input, *model.graph.output):
@@ -153,6 +154,13 @@ def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
                 axes[axis].dim_param = name  # for "16*rows"
     onnx.checker.check_model(model)
     return model
+
+
+def _ranks(model: onnx.ModelProto) -> dict[str, int]:
+    """Number of axes of each value, as far as it can be told."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    known = [value for value in (*graph.value_info, *graph.output) if value.type.tensor_type.HasField("shape")]
+    return {value.name: len(value.type.tensor_type.shape.dim) for value in known}
 
 
 def _heads_in_use(network: Segmenter, way: str) -> nn.ModuleList:

@@ -20,6 +20,8 @@ from salakseg.export.graph import INPUT
 
 KEPT_IN_FLOAT32 = (
     "Softmax",
+    "ReduceMax",
+    "ReduceSum",
     "LayerNormalization",
     "InstanceNormalization",
     "ReduceMean",

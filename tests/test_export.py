@@ -16,10 +16,12 @@ from helpers import command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from onnx import helper
 
 from salakseg.classes import SALAK
 from salakseg.errors import CheckpointError, EngineError, ExportError
 from salakseg.export.cache import cached_onnx
+from salakseg.export.fold import spread_softmax
 from salakseg.export.graph import Deployed
 from salakseg.export.onnx import Exported, export_onnx
 from salakseg.export.onnx_file import read_onnx
@@ -92,6 +94,30 @@ def test_the_graph_is_clean(exported: Exported) -> None:
     assert not model.functions
     # what an exporter notes for itself names the folders of the machine
     assert b"site-packages" not in exported.path.read_bytes()
+
+
+def test_a_softmax_over_the_classes_is_spread(exported: Exported) -> None:
+    kinds = [node.op_type for node in onnx.load(exported.path).graph.node]
+    assert kinds[-5:] == ["ReduceMax", "Sub", "Exp", "ReduceSum", "Div"]
+    assert "Softmax" not in kinds
+
+
+@given(st.integers(1, 3), st.integers(1, 9), st.floats(-1e4, 1e4), st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_a_spread_softmax_is_one(axis: int, classes: int, level: float, seed: int) -> None:
+    shape = [2, 3, 4, 5]
+    shape[axis] = classes
+    ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("logits", "prob")]
+    node = helper.make_node("Softmax", ["logits"], ["prob"], axis=axis)
+    opset = [helper.make_opsetid("", 18)]
+    model = helper.make_model(helper.make_graph([node], "g", ports[:1], ports[1:]), opset_imports=opset, ir_version=9)
+    spread_softmax(model.graph, {"logits": 4})
+    onnx.checker.check_model(model, full_check=True)
+    assert ("Softmax" in [n.op_type for n in model.graph.node]) is (axis == 3)
+    logits = (np.random.default_rng(seed).normal(0, 20, shape) + level).astype(np.float32)
+    (prob,) = ort.InferenceSession(model.SerializeToString()).run(None, {"logits": logits})
+    expected = torch.from_numpy(logits).softmax(dim=axis).numpy()
+    np.testing.assert_allclose(prob, expected, atol=1e-6)
 
 
 def test_it_computes_what_torch_computes(exported: Exported, tiny_checkpoint: Path, network: torch.nn.Module) -> None:
