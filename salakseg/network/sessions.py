@@ -51,7 +51,7 @@ def open_session(path: Path, device: str = "cpu", threads: int = 0, name: str | 
     """
     options = SessionOptions()
     options.intra_op_num_threads = threads or _threads()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails comes as an exception
     try:
         with _quiet() if device in PROVIDERS else contextlib.nullcontext():
             return InferenceSession(str(path), options, providers=_providers(path, device))
