@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from salakseg.classes import ClassMap
 from salakseg.data.ahead import read_ahead
-from salakseg.data.masks import read_image, read_mask
 from salakseg.data.patches import Patch, PatchIndex
-from salakseg.data.survey import check_size
+from salakseg.data.reading import read_patch
 from salakseg.errors import DataError
 from salakseg.evaluate.confusion import ConfusionMatrix
 from salakseg.network.config import IMAGENET_MEAN, IMAGENET_STD
@@ -147,9 +146,6 @@ def _read_ahead(index: PatchIndex, patches: Iterable[Patch], class_map: ClassMap
     """Reads patches in order, a few ahead of the one that is asked for."""
 
     def read(patch: Patch) -> Example:
-        image_HWC = read_image(index.image_path(patch))
-        label_HW = read_mask(index.mask_path(patch), class_map).label_HW
-        check_size(index, patch, label_HW.shape, image_HWC.shape[:2])
-        return Example(patch, image_HWC, label_HW)
+        return Example(patch, *read_patch(index, patch, class_map))
 
     yield from read_ahead(read, patches, _THREADS, 8 * _THREADS)

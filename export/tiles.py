@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salakseg.classes import IGNORE_INDEX, ClassMap
-from salakseg.data.masks import read_image
 from salakseg.data.patches import Patch, PatchIndex, index_patches
+from salakseg.data.reading import read_picture
 from salakseg.data.splits import Role, Split
 from salakseg.errors import DataError, ExportError
 from salakseg.evaluate.inference import read_batches
@@ -69,7 +69,7 @@ class RunData:
         patches = self.split.patches(self.index, Role.VAL)
         if not patches:
             return []
-        probe = read_image(self.index.image_path(patches[0]))
+        probe = read_picture(self.index, patches[0])
         a_tile = max(1, sides[0] // probe.shape[0]) * max(1, sides[1] // probe.shape[1])
         chosen = _evenly(patches, most * a_tile)
         each = -(-most * a_tile // len(chosen))
@@ -102,7 +102,7 @@ class RunData:
         return self._without_labels(patches[:most], sides)
 
     def _without_labels(self, patches: Iterable[Patch], sides: Sides) -> list[Tile]:
-        images = [read_image(self.index.image_path(patch)) for patch in patches]
+        images = [read_picture(self.index, patch) for patch in patches]
         unknown = (np.full(image.shape[:2], IGNORE_INDEX, np.uint8) for image in images)
         cut = (_cut(image, label, sides) for image, label in zip(images, unknown, strict=True))
         return [tile for pieces in cut for tile in list(_lay_out(pieces, sides))[:1]]

@@ -1,5 +1,6 @@
 import json
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,16 +10,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import command, write_patch
+import torch
+from helpers import TINY, command, write_patch
 from PIL import Image
 
 import salakseg.data.packing as packing
-from salakseg.classes import SALAK
+from salakseg.classes import SALAK, ClassMap
 from salakseg.data.masks import read_image, read_mask
 from salakseg.data.pack import Codec, Pack
-from salakseg.data.packing import PackWriter, fingerprint_of, pack_patches
+from salakseg.data.packing import PackWriter, fingerprint_of, pack_patches, packed_index
 from salakseg.data.patches import PatchIndex, index_patches
 from salakseg.errors import DataError
+from salakseg.network.checkpoint import load_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,6 @@ def test_everything_comes_back(patches: PatchIndex, codec: Codec, small_shards: 
     unlabelled = next(patch for patch in patches.patches if patch.mask is None)
     with pytest.raises(ValueError, match="is unlabelled"):
         pack.label(unlabelled)
-    assert pack.index().patches == patches.patches
 
 
 def test_it_travels_to_other_processes(patches: PatchIndex, tmp_path: Path) -> None:
@@ -192,3 +194,33 @@ def test_the_command(patches: PatchIndex, tmp_path: Path) -> None:
     assert "is there already and up to date" in told
     assert json.loads((tmp_path / "pack" / "pack.json").read_text())["codec"] == "webp"
     assert "name the folder" in command("pack", cwd=tmp_path, status=2).output
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_training_from_a_pack_is_the_same(plantation: Path, tmp_path: Path, workers: int) -> None:
+    data = tmp_path / "patches"
+    shutil.copytree(plantation, data)
+    states = []
+    for name in ("files", "pack"):
+        if name == "pack":
+            command("pack", data)
+        flags = ["--data-root", data, "--checkpoint-dir", tmp_path / name, "--num-steps", 3, *TINY]
+        told = command("train", "--phase", 2, *flags, "--set", f"data.workers={workers}").output
+        assert ("patches are read from" in told) is (name == "pack")
+        states.append(load_checkpoint(tmp_path / name / "checkpoints" / "last.pt").student)
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_pack_that_does_not_fit_is_not_used(plantation: Path, tmp_path: Path) -> None:
+    data = tmp_path / "patches"
+    shutil.copytree(plantation, data)
+    index = index_patches(data)
+    assert packed_index(index, SALAK) == (index, None)
+    command("pack", data)
+    found, told = packed_index(index, SALAK)
+    assert found.pack is not None and "patches are read from" in str(told)
+    others = ClassMap.from_records([one | {"name": f"class {one['id']}"} for one in SALAK.to_records()], "others")
+    assert "holds labels of other classes and is not used" in str(packed_index(index, others)[1])
+    index.image_path(index.patches[0]).touch()
+    found, told = packed_index(index, SALAK)
+    assert found.pack is None and "is of other or older patches and is not used" in str(told)

@@ -21,10 +21,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from salakseg.classes import IGNORE_INDEX, ClassMap
-from salakseg.data.masks import read_image, read_mask
 from salakseg.data.patches import Patch, PatchIndex
+from salakseg.data.reading import read_patch, read_picture
 from salakseg.data.splits import Role, Split
-from salakseg.data.survey import check_size
 from salakseg.errors import DataError, SalaksegError
 
 
@@ -110,26 +109,14 @@ class PatchStream(Dataset[Item]):
             self._order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.patches))
             self._epoch = epoch
         patch = self.patches[int(self._order[place])]
-        image_HWC, label_HW = read_patch(self.index, patch, self.class_map)
+        if self.class_map is None:
+            image_HWC = read_picture(self.index, patch)
+            label_HW = np.zeros(image_HWC.shape[:2], np.uint8)
+        else:
+            image_HWC, label_HW = read_patch(self.index, patch, self.class_map)
         window = random_window(image_HWC.shape[:2], self.window, np.random.default_rng([self.seed, 1, position]))
         image_CHW = torch.from_numpy(np.ascontiguousarray(image_HWC[window].transpose(2, 0, 1)))
-        return image_CHW, torch.from_numpy(np.ascontiguousarray(label_HW[window]))
-
-
-def read_patch(
-    index: PatchIndex, patch: Patch, class_map: ClassMap | None
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Reads a patch as image uint8 [H, W, 3] and label uint8 [H, W]; label 0 everywhere without a class map.
-
-    Raises:
-        DataError: A picture cannot be read, or image and mask differ in size.
-    """
-    image_HWC = read_image(index.image_path(patch))
-    if class_map is None:
-        return image_HWC, np.zeros(image_HWC.shape[:2], np.uint8)
-    label_HW = read_mask(index.mask_path(patch), class_map).label_HW
-    check_size(index, patch, label_HW.shape, image_HWC.shape[:2])
-    return image_HWC, label_HW
+        return image_CHW, torch.from_numpy(label_HW[window].copy())
 
 
 def random_window(size: Sequence[int], side: int, generator: np.random.Generator) -> tuple[slice, slice]:

@@ -5,6 +5,7 @@ Axes: B image, C channel, K class, H row, W column.
 
 import math
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from salakseg.classes import IGNORE_INDEX
-from salakseg.data.patches import PatchIndex
 from salakseg.data.splits import Role
 from salakseg.errors import DataError, TrainingError
 from salakseg.evaluate.confusion import ConfusionMatrix
@@ -192,7 +192,7 @@ class Trainer:
     def _batches(self, role: Role, first: int, end: int) -> Generator[Batch, None, None]:
         config = self.recipe.data
         stream = PatchStream(
-            PatchIndex(self.data.index.root, ()),  # what is not drawn from need not travel to the workers
+            replace(self.data.index, patches=(), orphan_masks=()),  # what is not drawn from need not travel to workers
             self.data.part(role),
             self.data.class_map if role is Role.LABELLED else None,
             source_window(config.crop, self.recipe.augment.zoom_min),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from salakseg.classes import SALAK, ClassMap
+from salakseg.data.packing import packed_index
 from salakseg.data.patches import PatchIndex, count_by_folder, index_patches
 from salakseg.data.splits import Role, Split, SplitPlan, make_split, read_split, write_split
 from salakseg.data.survey import Survey, survey_masks
@@ -111,6 +112,9 @@ def _finish_data(
     if unknown := survey.unknown_message():
         say(f"attention: {unknown}")
     _refuse_misread(survey, index, class_map)
+    index, told = packed_index(index, class_map)
+    if told is not None:
+        say(told)
     data = TrainingData(index, class_map, split, pixels, gsd_m)
     counts = ", ".join(f"{len(data.part(role)):,} {role.value}" for role in Role)
     say(f"parts: {counts} (labelled, but too near to held-out photos to be used)")

@@ -29,7 +29,7 @@ def pack(
     A pack that was interrupted goes on where it stopped; one that is there already is left alone.
     """
     from salakseg.data.pack import Codec
-    from salakseg.data.packing import estimated_bytes, pack_patches
+    from salakseg.data.packing import PACK, estimated_bytes, pack_patches
     from salakseg.data.patches import index_patches
     from salakseg.project import load_project
     from salakseg.train.parts import choose_class_map
@@ -46,7 +46,7 @@ def pack(
     if dry_run:
         return
     with progress_bar("packing", "patches") as bar:
-        done = pack_patches(index, out or root / "pack", class_map, kind, overwrite=overwrite, progress=bar)
+        done = pack_patches(index, out or root / PACK, class_map, kind, overwrite=overwrite, progress=bar)
     if done.resumed == done.patches:
         say(f"{done.folder} is there already and up to date")
         return

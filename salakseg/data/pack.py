@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from salakseg.classes import ClassMap
-from salakseg.data.patches import Patch, PatchIndex
+from salakseg.data.patches import Patch
 from salakseg.errors import ClassMapError, DataError
 
 SCHEMA = "salakseg.pack"
@@ -122,10 +122,6 @@ class Pack:
         if len(found) != self._count:
             raise self._damaged(NAMES)
         return found
-
-    def index(self) -> PatchIndex:
-        """The patches as an index whose root is the pack."""
-        return PatchIndex(self.folder, self.patches)
 
     def image(self, patch: Patch) -> NDArray[np.uint8]:
         """The picture of a patch, uint8 [H, W, 3], read-only where nothing had to be decoded.

@@ -13,7 +13,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,14 @@ from PIL import Image
 
 from salakseg.classes import ClassMap
 from salakseg.data.ahead import read_ahead
-from salakseg.data.masks import image_size, read_image, read_mask
+from salakseg.data.masks import image_size
 from salakseg.data.pack import HEAD, NAMES, SCHEMA, SCHEMA_VERSION, TABLE, Codec, Column, Pack, is_pack, shard_name
 from salakseg.data.patches import Patch, PatchIndex
-from salakseg.data.survey import check_size
+from salakseg.data.reading import read_patch, read_picture
 from salakseg.errors import DataError
+
+PACK = "pack"
+"""Name of the pack in a folder of patches."""
 
 SHARD_BYTES = 256 * 2**20
 """A shard is closed when it has grown beyond; what an interrupted pack loses at most."""
@@ -291,12 +294,9 @@ def _read(
     """Patches in order with their pixels, read a few ahead by several threads."""
 
     def read(patch: Patch) -> tuple[Patch, NDArray[np.uint8], NDArray[np.uint8] | None]:
-        image_HWC = read_image(index.image_path(patch))
         if patch.mask is None:
-            return patch, image_HWC, None
-        label_HW = read_mask(index.mask_path(patch), class_map).label_HW
-        check_size(index, patch, label_HW.shape, image_HWC.shape[:2])
-        return patch, image_HWC, label_HW
+            return patch, read_picture(index, patch), None
+        return patch, *read_patch(index, patch, class_map)
 
     yield from read_ahead(read, index.patches[first:], _THREADS, _AHEAD)
 
@@ -338,3 +338,33 @@ def _write(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def packed_index(index: PatchIndex, class_map: ClassMap) -> tuple[PatchIndex, str | None]:
+    """An index whose pixels are read from the pack in its root, if there is one of these very patches.
+
+    Args:
+        index: Of the files.
+        class_map: Classes that labels are wanted in.
+
+    Returns:
+        The index, and a sentence on the pack that is used or not used; None where there is none.
+
+    Raises:
+        DataError: The pack is damaged.
+    """
+    folder = index.root / PACK
+    if not is_pack(folder):
+        return index, None
+    pack = Pack(folder)
+    if not pack.class_map.same_as(class_map):
+        return (
+            index,
+            f"attention: {folder} holds labels of other classes and is not used; renew it with `salakseg pack`",
+        )
+    if fingerprint_of(index, pack.class_map, pack.codec) != pack.fingerprint:
+        return index, (
+            f"attention: {folder} is of other or older patches and is not used; renew it with `salakseg pack "
+            "--overwrite`"
+        )
+    return replace(index, pack=pack), f"patches are read from {folder}"

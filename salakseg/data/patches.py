@@ -11,9 +11,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from salakseg.errors import DataError
+
+if TYPE_CHECKING:
+    from salakseg.data.pack import Pack
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 MASK_SUFFIXES = (".png", ".tif", ".tiff")
@@ -63,11 +66,13 @@ class PatchIndex:
         root: The data root.
         patches: The patches.
         orphan_masks: Masks without a picture, relative to the root; they are left out.
+        pack: Where their pixels are read from instead of their files, see `salakseg.data.reading`; None for the files.
     """
 
     root: Path
     patches: tuple[Patch, ...]
     orphan_masks: tuple[str, ...] = ()
+    pack: "Pack | None" = None
 
     def image_path(self, patch: Patch) -> Path:
         """Where the picture of a patch lies."""
