@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from salakseg.check.finding import counted
 from salakseg.check.stats import Figures, Stats, balanced_weights
 
 
@@ -34,8 +35,9 @@ def render_stats(stats: Stats, root_name: str) -> RenderableType:
     colours = "Mean and standard deviation of the bands, 0 to 255"
     parts += [Text(), Text(colours, style="bold"), _colours(stats, root_name)]
     if stats.unreadable or stats.unknown:
-        left_out = f"{stats.unreadable:,} files that cannot be used and {stats.unknown:,} pixels in colours of no class"
-        parts += [Text(), Text(f"Left out: {left_out}; salakseg check tells more.")]
+        files = counted(stats.unreadable, "file that cannot be used", "files that cannot be used")
+        pixels = counted(stats.unknown, "pixel in a colour of no class", "pixels in colours of no class")
+        parts += [Text(), Text(f"Left out: {files} and {pixels}; salakseg check tells more.")]
     return Group(*parts)
 
 

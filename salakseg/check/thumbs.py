@@ -97,8 +97,9 @@ def _mask(root: Path, name: str, class_map: ClassMap) -> Thumb | None:
         label_HW = read_mask(root / name, class_map).label_HW
     except DataError:
         return None
-    step = max(1, -(-max(label_HW.shape) // SIDE))  # every so many pixels: classes cannot be averaged
-    label_HW = label_HW[::step, ::step]
+    whole = Image.fromarray(label_HW)
+    width, height = (max(1, round(side * min(1.0, SIDE / max(whole.size)))) for side in whole.size)
+    label_HW = np.asarray(whole.resize((width, height), Image.Resampling.NEAREST))  # classes cannot be averaged
     colors = np.zeros((256, 3), np.uint8)
     colors[: len(class_map)] = class_map.colors
     row_HW, col_HW = np.indices(label_HW.shape)
