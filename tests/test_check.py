@@ -494,7 +494,7 @@ def test_few_labels(root: Path) -> None:
         (lambda rgb: np.minimum(rgb + np.array([0, 0, 110]), 255).astype(np.uint8), "bluer by"),
     ],
 )
-def test_a_folder_of_other_brightness_or_colour(root: Path, change: Callable[..., np.ndarray], words: str) -> None:  # type: ignore[type-arg]
+def test_a_folder_of_other_brightness_or_colour(root: Path, change: Callable[..., np.ndarray], words: str) -> None:
     for path in (root / "salak-1-2" / "images").iterdir():
         write(path, change(read(path)))
     finding = only(check(root), "folder-shift", Severity.WARNING)

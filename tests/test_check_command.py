@@ -6,12 +6,13 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
 from helpers import Salakseg, command
 from patch_sets import FIRST, FIRST_MASK, read, write, write_clean_set
+from PIL import Image
 
 from salakseg.check.output import check_output_folder
 from salakseg.errors import ReportError
@@ -19,6 +20,7 @@ from salakseg.errors import ReportError
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 EVIL = "[red]<img src=x onerror=alert(1)>&'"
 
 
@@ -172,28 +174,29 @@ def browser() -> Iterator["Browser"]:
 @pytest.mark.parametrize("width", [380, 1000])
 def test_the_page_in_a_browser(faulty: Path, tmp_path: Path, browser: "Browser", width: int) -> None:
     page_of(faulty, tmp_path)
-    grounds = []
-    for theme in ("light", "dark"):
-        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=theme)  # type: ignore[arg-type]
-        page = context.new_page()
-        said: list[str] = []
-        fetched: list[str] = []
-        page.on("console", lambda message, said=said: said.append(message.text))
-        page.on("pageerror", lambda error, said=said: said.append(str(error)))
-        page.on("request", lambda request, fetched=fetched: fetched.append(request.url))
-        uri = (tmp_path / "check.html").as_uri()
-        page.goto(uri)
-        assert said == [] and [url for url in fetched if not url.startswith("data:")] == [uri]
-        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-        assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
-        grounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-        context.close()
-    assert grounds[0] != grounds[1]
+    light, dark = (ground_of(browser, tmp_path / "check.html", width, theme) for theme in THEMES)
+    assert light != dark
+
+
+def ground_of(browser: "Browser", path: Path, width: int, theme: Literal["light", "dark"]) -> str:
+    """Colour of the page's ground; nothing may have gone wrong, been fetched, or stick out."""
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=theme)
+    page = context.new_page()
+    said: list[str] = []
+    fetched: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: fetched.append(request.url))
+    page.goto(path.as_uri())
+    assert said == [] and [url for url in fetched if not url.startswith("data:")] == [path.as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    ground: str = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    context.close()
+    return ground
 
 
 def test_odd_pictures_are_shown_as_far_as_they_can(root: Path, tmp_path: Path) -> None:
-    from PIL import Image
-
     deep = read(root / FIRST)[..., 0].astype(np.uint16) * 256
     Image.fromarray(deep).save(root / FIRST)
     page = page_of(root, tmp_path / "out")

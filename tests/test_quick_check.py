@@ -2,21 +2,24 @@
 
 import csv
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from helpers import TINY, command, write_plantation
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from patch_sets import write
+from patch_sets import read, write
 
 from salakseg.check.finding import Severity
 from salakseg.check.parts import overlap_findings
 from salakseg.check.quick import quick_findings
 from salakseg.classes import SALAK
+from salakseg.data import splits
 from salakseg.data.patches import Patch, PatchIndex, Photo, index_patches
 from salakseg.data.splits import HELD_OUT, Role, Split, SplitPlan, make_split
 from salakseg.data.survey import Survey, survey_masks
+from salakseg.errors import DataError
 
 
 @pytest.fixture
@@ -56,8 +59,6 @@ def test_training_says_that_parts_share_ground_and_goes_on(root: Path) -> None:
 
 def test_training_says_that_a_class_is_missing(root: Path) -> None:
     for path in root.glob("*/masks/*.png"):
-        from patch_sets import read
-
         label_HW = read(path)
         write(path, np.where(label_HW == 4, 5, label_HW).astype(np.uint8))
     assert "No mask holds a pixel of Pohon Berinang" in dry_run(root)
@@ -101,9 +102,10 @@ def test_splits_of_our_own_making_never_overlap(numbers: list[tuple[int, bool]],
     survey = Survey({p.photo_key: np.full(7, 10) for p in patches if p.mask})
     gap = data.draw(st.integers(0, 4))
     try:
-        split = make_split(index, survey, SALAK, SplitPlan(gap=gap, test_share=0.1))
-    except Exception:
-        return
+        with patch.object(splits, "CANDIDATES", 60):  # the best division matters not here
+            split = make_split(index, survey, SALAK, SplitPlan(gap=gap, test_share=0.1))
+    except DataError:
+        return  # too few photos for such a gap
     assert list(overlap_findings(split, gap)) == []
     near = [
         photo

@@ -75,6 +75,7 @@ def test_the_command(patches: Path) -> None:
 
 
 def test_a_folder_without_masks_and_one_bad_file(tmp_path: Path) -> None:
+    tmp_path = tmp_path / "plain"
     write(tmp_path / "images" / "a.png", np.full((4, 4, 3), (10, 20, 30), np.uint8))
     (tmp_path / "images" / "b.png").write_text("no picture")
     told = " ".join(command("stats", tmp_path).stdout.split())

@@ -25,11 +25,11 @@ _PARTS = {Role.LABELLED: "training", Role.VAL: "validation", Role.TEST: "test"}
 
 
 def part_pixels(survey: Survey, split: Split, num_classes: int) -> dict[Role, NDArray[np.int64]]:
-    """Labelled pixels of each class, int64 [K], in the parts whose masks were read."""
+    """Labelled pixels of each class, int64 [K], in the parts whose masks were read, for whatever use."""
     photos: dict[Role, list[Photo]] = {}
     for photo in survey.pixels:
         photos.setdefault(split.roles[photo], []).append(photo)
-    return {role: survey.total(photos[role], num_classes) for role in _PARTS if role in photos}
+    return {role: survey.total(photos[role], num_classes) for role in Role if role in photos}
 
 
 def folder_pixels(survey: Survey, num_classes: int) -> dict[str, NDArray[np.int64]]:
@@ -58,7 +58,11 @@ def class_findings(survey: Survey, split: Split | None, class_map: ClassMap) -> 
     if nowhere.any() and covered:
         yield _unlabelled(nowhere, class_map)
     if Role.LABELLED in parts:
-        lost = (parts[Role.LABELLED] == 0) & ~(nowhere if covered else np.zeros_like(nowhere))
+        lost = parts[Role.LABELLED] == 0
+        if covered:
+            lost &= ~nowhere
+        else:
+            lost[BACKGROUND] = False  # many draw none, and it is not what a map is made for
         if lost.any():
             names = _names(lost, class_map)
             yield Finding(

@@ -5,7 +5,8 @@ is compared with the labelled patches of the other folders by the mean colour of
 distance of the two means in standard deviations of the labelled patches (Cohen's d), for lightness, green to red and
 blue to yellow each. It is called shifted from one standard deviation on (0.8 is "large" by Cohen 1988), if the means
 are also at least 6 units apart, which a person sees at once side by side. Both, because the first alone would take
-offence at any two flights over uniform ground, and the second at any two folders with other land cover.
+offence at any two flights over uniform ground, and the second at any two folders with other land cover. A folder with
+more than half of the labels is what the others are measured by, and not judged itself.
 """
 
 from collections.abc import Iterator
@@ -102,7 +103,8 @@ def folder_colours(scan: Scan) -> list[Colours]:
     for folder in sorted({patch.folder for patch in scan.patches}, key=natural_key):
         inside_N = _inside(scan, folder)
         own_N, others_N = fine_N & inside_N, fine_N & labelled_N & ~inside_N
-        distance_C, difference_C = _apart(lab_NC[own_N], lab_NC[others_N])
+        has_most = labelled_N[inside_N].sum() > labelled_N[~inside_N].sum()  # the others are measured by it
+        distance_C, difference_C = _apart(lab_NC[own_N], lab_NC[others_N & (not has_most)])
         mean_C, std_C = channel_moments(scan.pictures[own_N])
         lab_C = lab_NC[own_N].mean(axis=0) if own_N.any() else np.full(3, np.nan)
         found.append(Colours(folder, int(own_N.sum()), mean_C, std_C, lab_C, distance_C, difference_C))

@@ -54,11 +54,13 @@ def same_groups(digest_N2: NDArray[np.uint64]) -> list[Ints]:
     Args:
         digest_N2: 128 bits for each picture.
     """
-    order = np.lexsort((digest_N2[:, 1], digest_N2[:, 0]))  # stable: places rise within a group
+    order = np.lexsort((digest_N2[:, 1], digest_N2[:, 0])).astype(np.int64)  # stable: places rise within a group
     ranked = digest_N2[order]
-    starts = np.flatnonzero(np.r_[True, (ranked[1:] != ranked[:-1]).any(axis=1)]) if len(order) else order[:0]
-    groups = [group for group in np.split(order, starts[1:]) if len(group) > 1]
-    return sorted((group.astype(np.int64) for group in groups), key=lambda group: int(group[0]))
+    same = np.concatenate([[False], (ranked[1:] == ranked[:-1]).all(axis=1), [False]])  # as the one before
+    starts = np.flatnonzero(~same[:-1] & same[1:])  # alone until here, joined by the next
+    ends = np.flatnonzero(same[:-1] & ~same[1:]) + 1
+    groups = [order[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    return sorted(groups, key=lambda group: int(group[0]))
 
 
 def difference_hash(grid_NHW: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -135,7 +135,10 @@ def stats_of(scan: Scan, split: Split | None) -> Stats:
     parts = []
     if split is not None:
         of_part = part_pixels(scan.survey, split, classes)
-        for role, pixels_K in of_part.items():
+        for role in (Role.LABELLED, Role.VAL, Role.TEST):
+            if role not in of_part:
+                continue
+            pixels_K = of_part[role]
             flags = [split.roles[p.photo_key] is role and p.mask is not None for p in scan.patches]
             parts.append(_figures(scan, role.value, _flags(scan, flags), pixels_K))
     total_K = scan.survey.total(list(scan.survey.pixels), classes)
