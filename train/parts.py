@@ -7,8 +7,7 @@ from salakseg.check.finding import Severity
 from salakseg.check.quick import quick_findings
 from salakseg.classes import ClassMap
 from salakseg.data.patches import PatchIndex, count_by_folder, index_patches
-from salakseg.data.root import SPLITS
-from salakseg.data.splits import Role, Split, SplitPlan, make_split, read_split, write_split
+from salakseg.data.splits import SPLITS, Role, Split, SplitPlan, make_split, read_split, write_split
 from salakseg.data.survey import Survey, survey_masks
 from salakseg.errors import DataError
 from salakseg.train.data import TrainingData

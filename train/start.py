@@ -11,8 +11,8 @@ from lightning_fabric import Fabric
 from pydantic import ValidationError
 
 from salakseg.classes import ClassMap
+from salakseg.data.class_mapping import choose_class_map
 from salakseg.data.patches import index_patches
-from salakseg.data.root import choose_class_map
 from salakseg.data.splits import Role, Split
 from salakseg.errors import ClassMapError, DataError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint

@@ -1,6 +1,6 @@
 """Findings on the split and on the shares of the classes: what is missing where, and what lies too near."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,18 +170,23 @@ def label_findings(index: PatchIndex) -> Iterator[Finding]:
         )
 
 
-def overlap_findings(split: Split, gap: int, ground: Ground | None = None) -> Iterator[Finding]:
+def overlap_findings(
+    split: Split, gap: int, ground: Ground | None = None, unordered: Collection[Photo] = ()
+) -> Iterator[Finding]:
     """Photos of different parts that show the same ground.
 
     Args:
         split: Their parts.
         gap: Photos to either side of a held-out photo that should be used nowhere.
         ground: Photos that are known to overlap; None where only their numbers can tell.
+        unordered: Photos whose numbers tell no neighbourhood, such as the blocks of a mosaic.
     """
     known = ground is not None
     pairs = [
         (one, other)
-        for one, other in (_neighbours(list(split.roles), gap) if ground is None else ground)
+        for one, other in (
+            _neighbours([photo for photo in split.roles if photo not in unordered], gap) if ground is None else ground
+        )
         if _differ(split.roles.get(one), split.roles.get(other))
     ]
     if not pairs:

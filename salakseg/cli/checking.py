@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from salakseg.cli.console import progress_bar, say, stdout
-from salakseg.errors import ProjectError
+from salakseg.errors import DataError, ProjectError
 
 if TYPE_CHECKING:
     from salakseg.project import Project
@@ -46,7 +46,7 @@ def check(
     from salakseg.check.output import check_output_folder, to_json, write_check
     from salakseg.check.result import Question, check_patches
     from salakseg.check.terminal import render_check
-    from salakseg.data.root import choose_class_map, find_splits
+    from salakseg.data.class_mapping import choose_class_map
     from salakseg.project import load_project
 
     project = load_project()
@@ -55,7 +55,7 @@ def check(
     if root.is_dir():
         check_output_folder(folder)
     class_map = choose_class_map(class_mapping or project.class_mapping, root, say)
-    question = Question(root, class_map, find_splits(splits, root), sample, _gap(project))
+    question = Question(root, class_map, _splits(splits, root), sample, _gap(project))
     with progress_bar("check", "patches") as progress:
         result = check_patches(question, progress)
     _, page = write_check(result, folder)
@@ -78,8 +78,8 @@ def stats(
     from salakseg.check.scan import scan_patches
     from salakseg.check.stats import stats_of
     from salakseg.check.stats_terminal import render_stats
+    from salakseg.data.class_mapping import choose_class_map
     from salakseg.data.patches import index_patches
-    from salakseg.data.root import choose_class_map, find_splits
     from salakseg.data.splits import read_split
     from salakseg.project import load_project
 
@@ -87,7 +87,7 @@ def stats(
     root = _root(root, project)
     index = index_patches(root)
     class_map = choose_class_map(class_mapping or project.class_mapping, root, say)
-    path = find_splits(splits, root)
+    path = _splits(splits, root)
     split = None if path is None else read_split(path, index)
     with progress_bar("stats", "patches") as progress:
         scan = scan_patches(index, class_map, progress=progress)
@@ -103,6 +103,15 @@ def _root(given: Path | None, project: "Project") -> Path:
     if root is None:
         raise ProjectError("Where are the patches? Name their folder, or give data_root in salakseg.toml.")
     return root
+
+
+def _splits(given: Path | None, root: Path) -> Path | None:
+    """The file with the split that was named, or the one in the data root; None if there is none yet."""
+    from salakseg.data.splits import SPLITS
+
+    if given is not None and not given.is_file():
+        raise DataError(f"{given} does not exist; name the file with the split, or leave --splits out.")
+    return given or (root / SPLITS if (root / SPLITS).is_file() else None)
 
 
 def _gap(project: "Project") -> int:

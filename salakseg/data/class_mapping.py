@@ -1,20 +1,19 @@
-"""What lies in a data root beside the patches: the class mapping and the split."""
+"""Which classes a data root has."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from salakseg.classes import SALAK, ClassMap
-from salakseg.errors import DataError
 
 CLASS_MAPPING = "class_mapping.csv"
-SPLITS = "splits.csv"
+"""The file's name in the data root."""
 
 
 def choose_class_map(path: Path | None, data_root: Path, say: Callable[[str], None]) -> ClassMap:
     """The class mapping that was named, or the one in the data root, or the built-in salak classes.
 
     Args:
-        path: What was named, if anything.
+        path: The file that was named, None for none.
         data_root: Folder with the patches.
         say: Called with a line on which it is.
 
@@ -29,14 +28,3 @@ def choose_class_map(path: Path | None, data_root: Path, say: Callable[[str], No
     class_map = ClassMap.from_csv(path)
     say(f"classes: {', '.join(class_map.names)} (from {path})")
     return class_map
-
-
-def find_splits(path: Path | None, data_root: Path) -> Path | None:
-    """The file with the split that was named, or the one in the data root; None if there is none yet.
-
-    Raises:
-        DataError: A file was named that does not exist.
-    """
-    if path is not None and not path.is_file():
-        raise DataError(f"{path} does not exist; name the file with the split, or leave --splits out.")
-    return path or (data_root / SPLITS if (data_root / SPLITS).is_file() else None)
