@@ -17,6 +17,14 @@ class DataError(SalaksegError):
     """Patches, masks or splits that are missing, unreadable or contradictory."""
 
 
+class UnreadableError(DataError):
+    """A file that is missing, truncated or no picture."""
+
+
+class ClassIndexError(DataError):
+    """A mask with an index that is no class."""
+
+
 class RecipeError(SalaksegError):
     """A recipe or a training flag with an unknown name or an impossible value."""
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from helpers import SHARED_DATA
 from hypothesis import given
 from hypothesis import strategies as st
@@ -141,6 +142,16 @@ def test_images_come_as_rgb(tmp_path: Path) -> None:
     deep = save(tmp_path, (rgb[..., 0].astype(np.uint16) * 257), name="deep.png")
     with pytest.raises(DataError, match="more than 8 bits"):
         read_image(deep)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_colours_of_16_bits_are_refused_too(tmp_path: Path) -> None:
+    """Pillow would keep the upper byte of each value without a word."""
+    path = tmp_path / "deep.png"
+    with rasterio.open(path, "w", driver="PNG", width=4, height=4, count=3, dtype="uint16") as dataset:
+        dataset.write(np.full((3, 4, 4), 4000, np.uint16))
+    with pytest.raises(DataError, match="more than 8 bits"):
+        read_image(path)
 
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the real imagery is not part of the repository")

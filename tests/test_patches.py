@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from salakseg.data.patches import Patch, Photo, count_by_folder, index_patches, natural_key
+from salakseg.data.patches import Patch, Photo, count_by_folder, index_patches, list_patches, natural_key
 from salakseg.errors import DataError
 
 
@@ -70,6 +70,19 @@ def test_a_folder_that_cannot_be_used(tmp_path: Path, files: tuple[str, ...], me
     with pytest.raises(DataError, match=message) as error:
         index_patches(tmp_path)
     assert str(tmp_path) in str(error.value)
+
+
+def test_problems_are_listed_beside_what_can_be_used(tmp_path: Path) -> None:
+    touch(tmp_path, "f/images/a.png", "f/images/a.jpg", "f/images/b.png", "f/masks/b.jpg", "f/masks/b.png")
+    index, problems = list_patches(tmp_path)
+    assert [(patch.image, patch.mask) for patch in index.patches] == [("a.jpg", None), ("b.png", "b.png")]
+    assert [(problem.kind, Path(problem.path).as_posix()) for problem in problems] == [
+        ("jpeg-mask", "f/masks/b.jpg"),
+        ("doubled-stem", "f/images/a.png"),
+    ]
+    with pytest.raises(DataError) as error:
+        index_patches(tmp_path)
+    assert str(error.value) == problems[0].message
 
 
 def test_a_missing_root(tmp_path: Path) -> None:

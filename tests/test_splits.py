@@ -177,4 +177,3 @@ def test_the_survey_counts_what_the_masks_hold(plantation: Path) -> None:
     total: NDArray[np.int64] = survey.total(list(survey.pixels), 7)
     assert total.sum() == len(labelled) * 48 * 48
     assert seen[-1] == (len(labelled), len(labelled))
-    assert survey.unknown_message() is None

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from salakseg.classes import SALAK, ClassMap
+from salakseg.check.finding import Severity
+from salakseg.check.quick import quick_findings
+from salakseg.classes import ClassMap
 from salakseg.data.packing import packed_index
 from salakseg.data.patches import PatchIndex, count_by_folder, index_patches
-from salakseg.data.splits import Role, Split, SplitPlan, make_split, read_split, write_split
+from salakseg.data.splits import SPLITS, Role, Split, SplitPlan, make_split, read_split, write_split
 from salakseg.data.survey import Survey, survey_masks
 from salakseg.errors import DataError
 from salakseg.train.data import TrainingData
@@ -14,9 +16,6 @@ from salakseg.train.recipe import DataConfig
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
-
-CLASS_MAPPING = "class_mapping.csv"
-SPLITS = "splits.csv"
 
 
 def read_data(
@@ -55,28 +54,18 @@ def read_data(
         f"patches: {len(index.patches):,} in {len(folders)} folder(s), {labelled:,} with a mask, "
         f"{len(index.photos()):,} photos"
     )
-    if index.orphan_masks:
-        say(f"left out: {len(index.orphan_masks)} masks without a picture, such as {index.orphan_masks[0]}")
-    unnamed = sum(patch.is_whole_photo for patch in index.patches if patch.mask is not None)
-    if unnamed:
-        say(
-            f"attention: {unnamed:,} labelled pictures are not named <photo>_patch_<row>_<col>, so each counts as a "
-            "photo of its own; if several were cut from one photo, rename them, or training and validation share ground"
-        )
     path = splits or data_root / SPLITS
     if path.is_file():
         split = read_split(path, index)
         say(f"split: as in {path}; data.split, its shares, gap and seed only make new ones, without that file")
-        return survey_labelled(index, split, class_map, gsd_m, say, progress), None
+        return survey_labelled(index, split, class_map, gsd_m, config.gap, say, progress), None
     survey = survey_masks(index, [p for p in index.patches if p.mask is not None], class_map, progress)
     _refuse_misread(survey, index, class_map)  # before a split is made of nothing and written down
     split = make_split(
         index, survey, class_map, SplitPlan(config.split, config.val_share, config.test_share, config.gap, seed)
     )
     say(f"split: a new one by {config.split}")
-    for part, name in split.missing:
-        say(f"attention: class {name!r} has no pixel in the {part} part; label some more of it elsewhere")
-    return _finish_data(index, split, class_map, survey, gsd_m, say), path
+    return _finish_data(index, split, class_map, survey, gsd_m, config.gap, say), path
 
 
 def keep_split(split: Split, path: Path, say: Say) -> None:
@@ -93,24 +82,34 @@ def keep_split(split: Split, path: Path, say: Say) -> None:
 
 
 def survey_labelled(
-    index: PatchIndex, split: Split, class_map: ClassMap, gsd_m: float | None, say: Say, progress: Progress
+    index: PatchIndex, split: Split, class_map: ClassMap, gsd_m: float | None, gap: int, say: Say, progress: Progress
 ) -> TrainingData:
     """The data of a split that is there already; only the masks of its labelled part are read.
+
+    Args:
+        index: The patches.
+        split: Their parts.
+        class_map: Classes to read masks by.
+        gsd_m: Ground sampling distance of the patches in metres a pixel.
+        gap: Photos to either side of a held-out photo that should be used nowhere; fewer are told.
+        say: Called with a line worth reading.
+        progress: Called with masks done and to do.
 
     Raises:
         DataError: A mask that cannot be used, or none with a pixel of any class.
     """
     survey = survey_masks(index, split.patches(index, Role.LABELLED), class_map, progress)
-    return _finish_data(index, split, class_map, survey, gsd_m, say)
+    return _finish_data(index, split, class_map, survey, gsd_m, gap, say)
 
 
 def _finish_data(
-    index: PatchIndex, split: Split, class_map: ClassMap, survey: Survey, gsd_m: float | None, say: Say
+    index: PatchIndex, split: Split, class_map: ClassMap, survey: Survey, gsd_m: float | None, gap: int, say: Say
 ) -> TrainingData:
     photos = {patch.photo_key for patch in split.patches(index, Role.LABELLED)}
     pixels = survey.total(sorted(photos), len(class_map))
-    if unknown := survey.unknown_message():
-        say(f"attention: {unknown}")
+    for finding in quick_findings(index, survey, split, class_map, gap):
+        if finding.severity is not Severity.NOTE:
+            say(f"attention: {finding.line}")
     _refuse_misread(survey, index, class_map)
     index, told = packed_index(index, class_map)
     if told is not None:
@@ -138,15 +137,3 @@ def _refuse_misread(survey: Survey, index: PatchIndex, class_map: ClassMap) -> N
             f"{', '.join(str(c.color) for c in class_map.classes[:3])} ... Name the mapping that they were drawn by "
             "with --class-mapping, a colour for every class in it."
         )
-
-
-def choose_class_map(path: Path | None, data_root: Path, say: Say) -> ClassMap:
-    """The class mapping that was named, or the one in the data root, or the built-in salak classes."""
-    if path is None and (data_root / CLASS_MAPPING).is_file():
-        path = data_root / CLASS_MAPPING
-    if path is None:
-        say("classes: the built-in salak classes")
-        return SALAK
-    class_map = ClassMap.from_csv(path)
-    say(f"classes: {', '.join(class_map.names)} (from {path})")
-    return class_map

@@ -11,13 +11,14 @@ from lightning_fabric import Fabric
 from pydantic import ValidationError
 
 from salakseg.classes import ClassMap
+from salakseg.data.class_mapping import choose_class_map
 from salakseg.data.patches import index_patches
 from salakseg.data.splits import Role, Split
 from salakseg.errors import ClassMapError, DataError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
 from salakseg.network.device import pick_device
 from salakseg.train.loop import Trainer
-from salakseg.train.parts import Progress, Say, choose_class_map, keep_split, read_data, survey_labelled
+from salakseg.train.parts import Progress, Say, keep_split, read_data, survey_labelled
 from salakseg.train.recipe import Recipe, load_recipe
 from salakseg.train.run import RunFolder
 from salakseg.train.state import data_digest, restore
@@ -138,7 +139,7 @@ def resume_run(
         raise DataError(
             f"{index.root} holds photos that the run never saw, such as {unknown[0].name}; start a new run."
         )
-    data = survey_labelled(index, split, checkpoint.class_map, checkpoint.gsd_m, say, progress)
+    data = survey_labelled(index, split, checkpoint.class_map, checkpoint.gsd_m, recipe.data.gap, say, progress)
     fabric = make_fabric(device, recipe)
     trainer = Trainer(recipe, data, run, fabric, say, load_weights=False)
     restore(trainer, checkpoint)

@@ -28,11 +28,11 @@ def pack(
 
     A pack that was interrupted goes on where it stopped; one that is there already is left alone.
     """
+    from salakseg.data.class_mapping import choose_class_map
     from salakseg.data.pack import Codec
     from salakseg.data.packing import PACK, estimated_bytes, pack_patches
     from salakseg.data.patches import index_patches
     from salakseg.project import load_project
-    from salakseg.train.parts import choose_class_map
 
     project = load_project()
     root = root or project.data_root

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from salakseg.classes import IGNORE_INDEX, ClassMap, Color
-from salakseg.errors import DataError
+from salakseg.errors import ClassIndexError, DataError, UnreadableError
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: The file is missing, truncated, no picture, or has more than 8 bits a channel.
     """
-    return _decode(path, lambda picture: _image_array(picture, path))
+    return decode(path, lambda picture: image_array(picture, path))
 
 
 def read_mask(path: Path, class_map: ClassMap) -> Mask:
@@ -60,7 +60,7 @@ def read_mask(path: Path, class_map: ClassMap) -> Mask:
     Raises:
         DataError: The file is missing, truncated or no picture, or an index is no class.
     """
-    return _decode(path, lambda picture: _mask_from(picture, class_map, path))
+    return decode(path, lambda picture: mask_of(picture, class_map, path))
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -69,27 +69,50 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: The file is missing or no picture.
     """
-    return _decode(path, lambda picture: (picture.height, picture.width))
+    return decode(path, lambda picture: (picture.height, picture.width))
 
 
-def _decode(path: Path, use: Callable[[Image.Image], T]) -> T:
+def decode(path: Path, use: Callable[[Image.Image], T]) -> T:
+    """Opens a picture for a function that reads what it needs of it.
+
+    Args:
+        path: The file.
+        use: Gets the picture, whose pixels are not read yet.
+
+    Raises:
+        UnreadableError: The file is missing, truncated or no picture.
+        DataError: What `use` refuses.
+    """
     try:
         with Image.open(path) as picture:
             return use(picture)
     except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist; was it moved after the patches were indexed?") from error
+        raise UnreadableError(f"{path} does not exist; was it moved after the patches were indexed?") from error
     # Pillow reports a damaged picture with one of these, depending on the format.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is no readable picture ({error}); copy it anew or remove it.") from error
+        raise UnreadableError(f"{path} is no readable picture ({error}); copy it anew or remove it.") from error
 
 
-def _image_array(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
-    if picture.mode.startswith(("I", "F")):
+def image_array(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
+    """An opened picture as RGB, uint8 [H, W, 3].
+
+    Raises:
+        DataError: It has more than 8 bits a channel.
+    """
+    # Of a 16-bit RGB picture Pillow keeps the upper byte and says nothing: one of 12 bits would become black
+    deep = any(";16" in str(tile.args) for tile in getattr(picture, "tile", ()))
+    if deep or picture.mode.startswith(("I", "F")):
         raise DataError(f"{path} has more than 8 bits a channel (mode {picture.mode}); convert it to 8 bits first.")
-    return np.asarray(picture.convert("RGB"))
+    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
-def _mask_from(picture: Image.Image, class_map: ClassMap, path: Path) -> Mask:
+def mask_of(picture: Image.Image, class_map: ClassMap, path: Path) -> Mask:
+    """An opened mask as class ids.
+
+    Raises:
+        ClassIndexError: An index is no class.
+        DataError: The picture is of a kind that no mask has.
+    """
     if picture.mode == "P":
         return _from_palette(picture, class_map, path)
     if picture.mode in ("RGB", "RGBA"):
@@ -151,7 +174,7 @@ def _check_indices(index_HW: NDArray[np.generic], class_map: ClassMap, path: Pat
     values = np.unique(index_HW).astype(np.int64)
     wrong = [int(v) for v in values if not (0 <= v < len(class_map) or v == IGNORE_INDEX)]
     if wrong:
-        raise DataError(
+        raise ClassIndexError(
             f"{path} holds the index {wrong[0]}, but the class map has the ids 0 to {len(class_map) - 1} "
             f"(and {IGNORE_INDEX} for ignore); mend the mask or name the right --class-mapping."
         )

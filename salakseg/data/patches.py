@@ -97,6 +97,21 @@ class PatchIndex:
         return sum(patch.mask is not None for patch in self.patches)
 
 
+@dataclass(frozen=True, slots=True)
+class LayoutProblem:
+    """A file that cannot be told from another one, or cannot be trusted.
+
+    Attributes:
+        kind: "jpeg-mask" or "doubled-stem".
+        path: The file, relative to the root.
+        message: One sentence on what is wrong and what to do.
+    """
+
+    kind: str
+    path: str
+    message: str
+
+
 def index_patches(root: Path) -> PatchIndex:
     """Lists every patch below a root.
 
@@ -106,17 +121,36 @@ def index_patches(root: Path) -> PatchIndex:
     Raises:
         DataError: The root is missing, has neither layout, holds no pictures, or two files claim the same patch.
     """
+    index, problems = list_patches(root)
+    if problems:
+        raise DataError(problems[0].message)
+    return index
+
+
+def list_patches(root: Path) -> tuple[PatchIndex, tuple[LayoutProblem, ...]]:
+    """Lists every patch below a root, and what `index_patches` would refuse.
+
+    Args:
+        root: The data root in one of the two layouts.
+
+    Returns:
+        The index without the files of the problems, and the problems in the order in which they were met.
+
+    Raises:
+        DataError: The root is missing, has neither layout, or holds neither pictures nor problems.
+    """
     if not root.is_dir():
         raise DataError(f"{root} is no folder; name the folder with the patches with --data-root.")
     patches: list[Patch] = []
     orphans: list[str] = []
+    problems: list[LayoutProblem] = []
     for folder in _patch_folders(root):
-        found, left_over = _index_folder(root, folder)
+        found, left_over = _index_folder(root, folder, problems)
         patches += found
         orphans += left_over
-    if not patches:
+    if not patches and not problems:
         raise DataError(f"{root} holds no pictures ({', '.join(IMAGE_SUFFIXES)}) in its images folders.")
-    return PatchIndex(root, tuple(patches), tuple(orphans))
+    return PatchIndex(root, tuple(patches), tuple(orphans)), tuple(problems)
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -135,29 +169,31 @@ def _patch_folders(root: Path) -> list[str]:
     return folders
 
 
-def _index_folder(root: Path, folder: str) -> tuple[list[Patch], list[str]]:
-    masks = _by_stem(root / folder / "masks", MASK_SUFFIXES, required=False)
-    images = _by_stem(root / folder / "images", IMAGE_SUFFIXES, required=True)
+def _index_folder(root: Path, folder: str, problems: list[LayoutProblem]) -> tuple[list[Patch], list[str]]:
+    masks = _by_stem(root, os.path.join(folder, "masks"), MASK_SUFFIXES, problems)
+    images = _by_stem(root, os.path.join(folder, "images"), IMAGE_SUFFIXES, problems)
     folder = sys.intern(folder)
     patches = [Patch(folder, name, masks.pop(stem, None), sys.intern(_photo_of(stem))) for stem, name in images.items()]
     return patches, [os.path.join(folder, "masks", name) for name in masks.values()]
 
 
-def _by_stem(folder: Path, suffixes: tuple[str, ...], required: bool) -> dict[str, str]:
-    """File names by stem, sorted; a lossy mask or a doubled stem is refused."""
-    if not required and not folder.is_dir():
-        return {}
+def _by_stem(root: Path, folder: str, suffixes: tuple[str, ...], problems: list[LayoutProblem]) -> dict[str, str]:
+    """File names by stem, sorted; a lossy mask or a doubled stem is a problem. A folder that is missing is empty."""
     names: dict[str, str] = {}
-    for name in sorted(_visible_files(folder)):
+    if not (root / folder).is_dir():
+        return names
+    for name in sorted(_visible_files(root / folder)):
         stem, suffix = os.path.splitext(name)
         suffix = suffix.lower()
         if suffix not in suffixes:
             if suffix in IMAGE_SUFFIXES:
-                raise DataError(f"{folder / name} is a JPEG mask, whose colours are blurred; save masks as PNG.")
-            continue
-        if stem in names:
-            raise DataError(f"{folder} holds both {names[stem]} and {name}; remove one, a patch is known by its stem.")
-        names[stem] = name
+                problem = f"{root / folder / name} is a JPEG mask, whose colours are blurred; save masks as PNG."
+                problems.append(LayoutProblem("jpeg-mask", os.path.join(folder, name), problem))
+        elif stem in names:
+            problem = f"{root / folder} holds both {names[stem]} and {name}; remove one, a patch is known by its stem."
+            problems.append(LayoutProblem("doubled-stem", os.path.join(folder, name), problem))
+        else:
+            names[stem] = name
     return names
 
 

@@ -35,18 +35,6 @@ class Survey:
         empty = np.zeros(num_classes, np.int64)
         return sum((self.pixels.get(photo, empty) for photo in photos), start=empty)
 
-    def unknown_message(self) -> str | None:
-        """One sentence on colours that are in no class, or None if there are none."""
-        if not self.unknown:
-            return None
-        colors = ", ".join(f"{color} {count:,} px" for color, count in self.unknown.most_common(3))
-        more = f" and {len(self.unknown) - 3} more" if len(self.unknown) > 3 else ""
-        files = ", ".join(self.unknown_files[:3])
-        return (
-            f"{len(self.unknown_files)} masks hold {sum(self.unknown.values()):,} pixels in colours of no class "
-            f"({colors}{more}); they are ignored, not background. First files: {files}."
-        )
-
 
 def survey_masks(
     index: PatchIndex,
