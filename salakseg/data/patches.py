@@ -1,18 +1,20 @@
 """The index of the patches: which pictures there are, which have a mask, and which photo each was cut from.
 
 The layout is ``ROOT/<folder>/{images,masks}/<photo>_patch_<row>_<col>.png``, or plain ``ROOT/{images,masks}``. A
-picture whose name does not follow the pattern is a photo of its own. Nothing is decoded here: half a million patches
-are indexed from the directory listings alone.
+picture whose name does not follow the pattern is a photo of its own. Where ``ROOT/blocks.csv`` names a block of ground
+for a patch, the block takes the photo's place. Nothing is decoded here: half a million patches are indexed from the
+directory listings alone.
 """
 
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from salakseg.data.blocks import BLOCKS, read_blocks
 from salakseg.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -22,7 +24,7 @@ _PATCH_NAME = re.compile(r"(?P<photo>.+)_patch_(?P<row>\d+)_(?P<col>\d+)", re.IG
 
 
 class Photo(NamedTuple):
-    """What is never divided between parts of a split: one drone photo of one folder."""
+    """What is never divided between parts of a split: one drone photo, or one block of ground, of one folder."""
 
     folder: str
     name: str
@@ -36,7 +38,7 @@ class Patch:
         folder: Folder below the root, "" for the plain layout.
         image: File name in ``images/``.
         mask: File name in ``masks/``, None for an unlabelled patch.
-        photo: Name of the photo that the patch was cut from.
+        photo: Name of the photo that the patch was cut from, or of its block of ground.
     """
 
     folder: str
@@ -50,9 +52,14 @@ class Patch:
         return Photo(self.folder, self.photo)
 
     @property
+    def stem(self) -> str:
+        """File name without its ending, by which mask and block are found."""
+        return os.path.splitext(self.image)[0]
+
+    @property
     def is_whole_photo(self) -> bool:
         """Whether the name says of no photo that the picture was cut from."""
-        return os.path.splitext(self.image)[0] == self.photo
+        return self.stem == self.photo
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +70,14 @@ class PatchIndex:
         root: The data root.
         patches: The patches.
         orphan_masks: Masks without a picture, relative to the root; they are left out.
+        ground_blocks: Those of the photos that are blocks of ground, from ``blocks.csv``. Their names tell no order
+            of flight: none is the neighbour of another because of its number.
     """
 
     root: Path
     patches: tuple[Patch, ...]
     orphan_masks: tuple[str, ...] = ()
+    ground_blocks: frozenset[Photo] = frozenset()
 
     def image_path(self, patch: Patch) -> Path:
         """Where the picture of a patch lies."""
@@ -92,26 +102,31 @@ class PatchIndex:
         return sum(patch.mask is not None for patch in self.patches)
 
 
-def index_patches(root: Path) -> PatchIndex:
+def index_patches(root: Path, use_blocks: bool = True) -> PatchIndex:
     """Lists every patch below a root.
 
     Args:
         root: The data root in one of the two layouts.
+        use_blocks: Whether ``blocks.csv`` is followed where it exists; else names alone tell the photos.
 
     Raises:
-        DataError: The root is missing, has neither layout, holds no pictures, or two files claim the same patch.
+        DataError: The root is missing, has neither layout, holds no pictures, two files claim the same patch, or
+            ``blocks.csv`` is damaged.
     """
     if not root.is_dir():
         raise DataError(f"{root} is no folder; name the folder with the patches with --data-root.")
     patches: list[Patch] = []
     orphans: list[str] = []
+    blocks = read_blocks(root / BLOCKS) if use_blocks and (root / BLOCKS).is_file() else {}
+    ground: set[Photo] = set()
     for folder in _patch_folders(root):
-        found, left_over = _index_folder(root, folder)
+        found, left_over, in_folder = _index_folder(root, folder, blocks.get(folder, {}))
         patches += found
         orphans += left_over
+        ground.update(Photo(folder, name) for name in in_folder)
     if not patches:
         raise DataError(f"{root} holds no pictures ({', '.join(IMAGE_SUFFIXES)}) in its images folders.")
-    return PatchIndex(root, tuple(patches), tuple(orphans))
+    return PatchIndex(root, tuple(patches), tuple(orphans), frozenset(ground))
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -130,12 +145,17 @@ def _patch_folders(root: Path) -> list[str]:
     return folders
 
 
-def _index_folder(root: Path, folder: str) -> tuple[list[Patch], list[str]]:
+def _index_folder(root: Path, folder: str, blocks: Mapping[str, str]) -> tuple[list[Patch], list[str], set[str]]:
+    """Patches, masks without a picture, and the blocks of ground that some of the patches are in."""
     masks = _by_stem(root / folder / "masks", MASK_SUFFIXES, required=False)
     images = _by_stem(root / folder / "images", IMAGE_SUFFIXES, required=True)
     folder = sys.intern(folder)
-    patches = [Patch(folder, name, masks.pop(stem, None), sys.intern(_photo_of(stem))) for stem, name in images.items()]
-    return patches, [os.path.join(folder, "masks", name) for name in masks.values()]
+    patches = [
+        Patch(folder, name, masks.pop(stem, None), blocks.get(stem) or sys.intern(photo_of(stem)))
+        for stem, name in images.items()
+    ]
+    ground = {blocks[stem] for stem in images if stem in blocks}
+    return patches, [os.path.join(folder, "masks", name) for name in masks.values()], ground
 
 
 def _by_stem(folder: Path, suffixes: tuple[str, ...], required: bool) -> dict[str, str]:
@@ -161,7 +181,8 @@ def _visible_files(folder: Path) -> Iterator[str]:
         yield from (entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
 
 
-def _photo_of(stem: str) -> str:
+def photo_of(stem: str) -> str:
+    """The photo or mosaic that a patch was cut from, by the stem of its file; the stem itself if it does not say."""
     match = _PATCH_NAME.fullmatch(stem)
     return match["photo"] if match else stem
 
