@@ -3,9 +3,18 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from salakseg.classes import SALAK, ClassMap
+from salakseg.classes import ClassMap
 from salakseg.data.patches import PatchIndex, count_by_folder, index_patches
-from salakseg.data.splits import Role, Split, SplitPlan, make_split, read_split, refuse_ground_blocks, write_split
+from salakseg.data.splits import (
+    SPLITS,
+    Role,
+    Split,
+    SplitPlan,
+    make_split,
+    read_split,
+    refuse_ground_blocks,
+    write_split,
+)
 from salakseg.data.survey import Survey, survey_masks
 from salakseg.errors import DataError
 from salakseg.train.data import TrainingData
@@ -13,9 +22,6 @@ from salakseg.train.recipe import DataConfig
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
-
-CLASS_MAPPING = "class_mapping.csv"
-SPLITS = "splits.csv"
 
 
 def read_data(
@@ -138,15 +144,3 @@ def _refuse_misread(survey: Survey, index: PatchIndex, class_map: ClassMap) -> N
             f"{', '.join(str(c.color) for c in class_map.classes[:3])} ... Name the mapping that they were drawn by "
             "with --class-mapping, a colour for every class in it."
         )
-
-
-def choose_class_map(path: Path | None, data_root: Path, say: Say) -> ClassMap:
-    """The class mapping that was named, or the one in the data root, or the built-in salak classes."""
-    if path is None and (data_root / CLASS_MAPPING).is_file():
-        path = data_root / CLASS_MAPPING
-    if path is None:
-        say("classes: the built-in salak classes")
-        return SALAK
-    class_map = ClassMap.from_csv(path)
-    say(f"classes: {', '.join(class_map.names)} (from {path})")
-    return class_map

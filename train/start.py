@@ -11,13 +11,14 @@ from lightning_fabric import Fabric
 from pydantic import ValidationError
 
 from salakseg.classes import ClassMap
+from salakseg.data.class_mapping import choose_class_map
 from salakseg.data.patches import index_patches
 from salakseg.data.splits import Role, Split
 from salakseg.errors import ClassMapError, DataError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
 from salakseg.network.device import pick_device
 from salakseg.train.loop import Trainer
-from salakseg.train.parts import Progress, Say, choose_class_map, keep_split, read_data, survey_labelled
+from salakseg.train.parts import Progress, Say, keep_split, read_data, survey_labelled
 from salakseg.train.recipe import Recipe, load_recipe
 from salakseg.train.run import RunFolder
 from salakseg.train.state import data_digest, restore

@@ -51,5 +51,5 @@ def missing_classes(pixels_PK: NDArray[np.float64], names: Sequence[str], test: 
     return tuple(
         (part, names[k])
         for part, pixels_K in zip(parts, pixels_PK, strict=False)
-        for k in np.flatnonzero(pixels_K == 0)
+        for k in np.flatnonzero(pixels_K == 0).tolist()
     )

@@ -178,7 +178,7 @@ class _Search:
 
     def parts_of_zones(self, part_B: NDArray[np.int8]) -> NDArray[np.int8]:
         """Puts what is too near to another part into the gap; between two held-out parts the larger one gives way."""
-        part_Z = part_B[self._block_Z]
+        part_Z: NDArray[np.int8] = part_B[self._block_Z]
         near_Z = {part: self._near_ZB @ (part_B == part).astype(np.int32) > 0 for part in (VAL, TEST)}
         size = {part: self._pixels_ZK[part_Z == part].sum() for part in (VAL, TEST)}
         large, small = (VAL, TEST) if size[VAL] >= size[TEST] else (TEST, VAL)

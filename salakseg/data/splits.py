@@ -24,6 +24,9 @@ from salakseg.data.patches import Patch, PatchIndex, Photo, natural_key
 from salakseg.data.survey import Survey
 from salakseg.errors import DataError
 
+SPLITS = "splits.csv"
+"""The file's name in the data root."""
+
 CANDIDATES = 4000
 """How many random divisions the search looks at; more gain nothing measurable on sets of the field's size."""
 
