@@ -197,8 +197,9 @@ def _show(shares: "PartShares") -> None:
     table.add_row("photos or blocks", *(f"{shares.places[role]:,}" for role in roles))
     table.add_row("patches", *(f"{shares.patches[role]:,}" for role in roles))
     table.add_row("share of patches", *(_percent(shares.patches[role], everything) for role in roles))
-    table.add_row("labelled pixels", *(f"{pixels[role]:,}" for role in roles))
-    table.add_row("share of these", *(_percent(pixels[role], labelled) for role in roles), end_section=True)
+    table.add_row("labelled pixels", *(f"{pixels[role]:,}" if pixels[role] else "-" for role in roles))
+    shares_of_all = (_percent(pixels[role], labelled) if pixels[role] else "-" for role in roles)
+    table.add_row("share of these", *shares_of_all, end_section=True)
     for k, name in enumerate(shares.class_map.names):
         cells = (_percent(int(shares.pixels[role][k]), pixels[role], 2) for role in roles)
         table.add_row(Text(f"  {name}"), *cells)  # Text: a class may be called [red]

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageDraw
 
 from salakseg.classes import Color
+from salakseg.data.blocks import GAP_ENDING
 from salakseg.data.masks import read_image
 from salakseg.data.patches import PatchIndex
 from salakseg.data.splits import Role
@@ -32,9 +33,12 @@ MOST_PICTURES = 3000
 """Patches whose pictures are read for the background; of more, some evenly spread ones."""
 
 _PAPER: Color = (236, 236, 232)
-_TINT = 0.5
-_EDGE = 0.45  # how much of a tinted patch's edge is its colour, over the tint
-_LEAST_EDGE_PX = 6  # smaller patches have no edge, or nothing else would be seen of them
+_LINE: Color = (255, 255, 255)
+_TINT = 0.45
+_LINE_STRENGTH = 0.6
+_RIM = 16
+
+Ring = list[tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +82,11 @@ def paint_site(index: PatchIndex, uses: Sequence[Role], ground: Ground, site: in
         _paste(canvas, index, int(inside[m]), outline_M42[m])
     roles = [uses[n] for n in inside.tolist()]
     sources = Counter(ground.source_N[n] for n in inside.tolist())
-    return PaintedSite(_tint(canvas, outline_M42, roles), metres, _title(sources))
+    _tint(canvas, outline_M42, roles)
+    if index.ground_blocks:
+        blocks = [index.patches[n].photo.removesuffix(GAP_ENDING) for n in inside.tolist()]
+        _line_blocks(canvas, outline_M42, blocks)
+    return PaintedSite(np.asarray(canvas), metres, _title(sources))
 
 
 def _paste(canvas: Image.Image, index: PatchIndex, number: int, outline_42: NDArray[np.float64]) -> None:
@@ -94,10 +102,11 @@ def _paste(canvas: Image.Image, index: PatchIndex, number: int, outline_42: NDAr
     shrink = int(min(picture.width / max(right - left, 1), picture.height / max(bottom - top, 1)))
     if shrink > 1:
         picture = picture.reduce(shrink)
-    # From canvas to picture: the outline's first corner is the picture's upper left, the next its upper right
+    # From canvas to picture, which gets a rim first: a pixel on its edge would come out black
     first, along, down = _axes(outline_42)
     matrix = np.linalg.inv(np.stack([along / picture.width, down / picture.height], axis=1))
-    origin = matrix @ (np.array([left, top]) - first)
+    origin = matrix @ (np.array([left, top]) - first) + _RIM
+    picture = Image.fromarray(np.pad(np.asarray(picture), ((_RIM, _RIM), (_RIM, _RIM), (0, 0)), "edge"))
     size = (int(right - left), int(bottom - top))
     coefficients = (matrix[0, 0], matrix[0, 1], origin[0], matrix[1, 0], matrix[1, 1], origin[1])
     turned = picture.transform(size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
@@ -117,27 +126,36 @@ def _axes(outline_42: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
     return first, along, down
 
 
-def _tint(canvas: Image.Image, outline_M42: NDArray[np.float64], roles: Sequence[Role]) -> NDArray[np.uint8]:
+def _tint(canvas: Image.Image, outline_M42: NDArray[np.float64], roles: Sequence[Role]) -> None:
     """Lays each part's colour over its patches; where patches overlap, the gap gives way."""
     order = (Role.GAP, Role.UNLABELLED, Role.LABELLED, Role.VAL, Role.TEST)
+    rings: dict[Role, dict[bytes, Ring]] = {role: {} for role in order}
+    for outline_42, role in zip(outline_M42, roles, strict=True):
+        rings[role][outline_42.tobytes()] = _ring(outline_42)  # all patches of a photo have its outline
     for role in order:
         cover = Image.new("L", canvas.size, 0)
-        edges = Image.new("L", canvas.size, 0)
-        fill, line = ImageDraw.Draw(cover), ImageDraw.Draw(edges)
-        for outline_42, own in zip(outline_M42, roles, strict=True):
-            if own is role:
-                ring = [tuple(corner) for corner in outline_42.tolist()]
-                fill.polygon(ring, fill=255)
-                if np.ptp(outline_42, axis=0).min() >= _LEAST_EDGE_PX:
-                    line.polygon(ring, outline=255)
-        edges = ImageChops.multiply(edges, cover)
-        for mask, strength in ((cover, _TINT), (edges, _EDGE)):
-            canvas.paste(Image.new("RGB", canvas.size, GROUND_COLORS[role]), (0, 0), mask.point(_scaled(strength)))
-    return np.asarray(canvas)
+        draw = ImageDraw.Draw(cover)
+        for ring in rings[role].values():
+            draw.polygon(ring, fill=round(255 * _TINT))
+        canvas.paste(Image.new("RGB", canvas.size, GROUND_COLORS[role]), (0, 0), cover)
 
 
-def _scaled(strength: float) -> list[int]:
-    return [round(value * strength) for value in range(256)]
+def _line_blocks(canvas: Image.Image, outline_M42: NDArray[np.float64], blocks: Sequence[str]) -> None:
+    """Draws a line wherever one block meets another."""
+    number: dict[str, int] = {}
+    plane = Image.new("I", canvas.size, 0)
+    draw = ImageDraw.Draw(plane)
+    for outline_42, block in zip(outline_M42, blocks, strict=True):
+        draw.polygon(_ring(outline_42), fill=number.setdefault(block, len(number) + 1))
+    number_HW = np.asarray(plane)
+    line_HW = np.zeros(number_HW.shape, np.uint8)
+    line_HW[:, 1:] |= (number_HW[:, 1:] != number_HW[:, :-1]) & (number_HW[:, 1:] > 0) & (number_HW[:, :-1] > 0)
+    line_HW[1:] |= (number_HW[1:] != number_HW[:-1]) & (number_HW[1:] > 0) & (number_HW[:-1] > 0)
+    canvas.paste(Image.new("RGB", canvas.size, _LINE), (0, 0), Image.fromarray(line_HW * round(255 * _LINE_STRENGTH)))
+
+
+def _ring(outline_42: NDArray[np.float64]) -> Ring:
+    return [(float(x), float(y)) for x, y in outline_42.tolist()]
 
 
 def _title(sources: Counter[str]) -> str:

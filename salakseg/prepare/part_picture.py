@@ -21,7 +21,7 @@ from salakseg.prepare.splitting import uses_of_patches
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_INK, _QUIET = "#1b1f26", "#5c6673"
+_INK = "#1b1f26"
 _NAMES = {
     Role.LABELLED: "train, labelled",
     Role.UNLABELLED: "train, unlabelled",
@@ -77,7 +77,7 @@ def _on_ground(index: PatchIndex, split: Split, ground: Ground) -> "Figure":
         height, width = painted.image_HWC.shape[:2]
         scale = _PANEL / max(height, width)
         sizes.append((width * scale, height * scale))
-    left, top, between, legend = 0.35, 0.75, 0.7, 0.75
+    left, top, between, legend = 0.35, 0.5, 0.7, 1.0
     columns = min(len(maps), 2)
     rows = [list(range(start, min(start + columns, len(maps)))) for start in range(0, len(maps), columns)]
     width = max(sum(sizes[n][0] for n in row) + between * (len(row) - 1) for row in rows) + 2 * left
@@ -85,7 +85,7 @@ def _on_ground(index: PatchIndex, split: Split, ground: Ground) -> "Figure":
     heights = [max(sizes[n][1] for n in row) for row in rows]
     height = sum(heights) + top * len(rows) + legend
     figure = _new_figure(width, height)
-    y = height
+    y = height + 0.1
     for row, row_height in zip(rows, heights, strict=True):
         y -= top
         x = left
@@ -162,9 +162,11 @@ def _legend(figure: "Figure", counts: Mapping[Role, int]) -> None:
         red, green, blue = GROUND_COLORS[role]
         return red / 255, green / 255, blue / 255
 
-    handles = [Swatch(facecolor=color(role), label=f"{_NAMES[role]} ({count:,})") for role, count in counts.items()]
-    narrow = figure.get_size_inches()[0] < 9
+    handles = [
+        Swatch(facecolor=color(role), label=f"{_NAMES[role]}: {count:,} patches") for role, count in counts.items()
+    ]
+    narrow = figure.get_size_inches()[0] < 11
     figure.legend(
         handles=handles, loc="lower center", ncols=3 if narrow else 5, fontsize=9, frameon=False, labelcolor=_INK,
-        handlelength=1.2, columnspacing=1.4, bbox_to_anchor=(0.5, 0.0), title="patches", title_fontsize=9,
-    ).get_title().set_color(_QUIET)  # fmt: skip
+        handlelength=1.2, columnspacing=1.4, bbox_to_anchor=(0.5, 0.0),
+    )  # fmt: skip
