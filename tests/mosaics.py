@@ -12,7 +12,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
 
-SIDE_PX = 16
+SIDE_PX = 32
 
 
 def write_mosaic(
@@ -50,7 +50,7 @@ def _row(folder: str, name: str, source: str, row: int, col: int, transform: Aff
     corners = [(left, top), (left, top + SIDE_PX), (left + SIDE_PX, top + SIDE_PX), (left + SIDE_PX, top)]
     return {
         "folder": folder, "image": name, "source": source, "row": row, "col": col, "split": "", "valid": 1.0,
-        "labelled": 1.0, "geometry": shapely.Polygon([transform * corner for corner in corners]),
+        "labelled": 1.0, "geometry": shapely.Polygon([transform @ corner for corner in corners]),
     }  # fmt: skip
 
 

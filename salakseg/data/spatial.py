@@ -31,7 +31,7 @@ ENOUGH_BLOCKS = 10
 """Labelled blocks that a held-out part should have, where the side of a block is free: they are what is resampled."""
 
 _ROUNDING_M = 1e-4  # coordinates that went through a projection are right to less than a tenth of a millimetre
-_CANDIDATES = 2000
+_CANDIDATES = 1000
 _WORK = 60_000_000  # entries looked at in one search; more candidates gain little where there are many blocks
 _FEWEST = 200
 _MOST_CLUMPS = 16

@@ -157,7 +157,7 @@ def _choose(root: Path, index: PatchIndex, request: SplitRequest) -> By:
         return "square"
     if request.photos is not None:
         found = find_photos(index, request.photos)
-        some = dict(list(found.items())[:1])
+        some = dict(list(found.items())[:5])
         if some and photo_footprints(index, some, request.footprint_m).known_N.any():
             return "gps"
     return "block"
