@@ -62,7 +62,7 @@ def analyse(
     recipe = subjects[0].checkpoint.recipe
     gap = int(recipe.get("data", {}).get("gap", 0))
     evaluation = _with_labels(evaluation)
-    unit_P = units_of(evaluation.photos, unit, gap)
+    unit_P = units_of(evaluation.photos, unit, gap, evaluation.ground_blocks)
     units = max(unit_P) + 1
     draws_RU = draw_units(units)
     counts_UVKK = _by_unit(evaluation.counts_PVKK, unit_P)
@@ -74,6 +74,7 @@ def analyse(
         unit=unit,
         units=units,
         block=gap + 1,
+        ground_blocks=sum(photo in evaluation.ground_blocks for photo in evaluation.photos),
         intervals=_intervals(counts_UVKK[:, 0], edges_UK3, draws_RU),
         boundary_iou=boundary_iou(edges_UK3.sum(axis=0)),
         variants=_mark_best([contender for row, contender in contenders if row.subject == 0]),

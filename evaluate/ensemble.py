@@ -52,6 +52,7 @@ class Evaluation:
         labeller_weights: Whose weights these are: "ema" for a teacher, "student" where it labels for itself.
         disagreement: Between the heads, by weights; empty with a single head.
         worst: Patches to look at.
+        ground_blocks: Those of all photos that are blocks of ground, see `PatchIndex`.
     """
 
     rows: tuple[Row, ...]
@@ -64,6 +65,7 @@ class Evaluation:
     labeller_weights: Weights
     disagreement: dict[Weights, DisagreementTally]
     worst: WorstPatches
+    ground_blocks: frozenset[Photo] = frozenset()
 
     def of_photos(self, chosen_P: NDArray[np.bool_]) -> "Evaluation":
         """What was counted photo by photo, of some photos alone."""
@@ -163,6 +165,7 @@ class _Pass:
             self.labeller_weights,
             self.disagreement,
             self.worst,
+            index.ground_blocks,
         )
 
     def _take(self, batch: list[Example]) -> None:

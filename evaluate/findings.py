@@ -119,6 +119,7 @@ class Findings:
         pictures: Where it fails.
         left_out: Patches of the part that are not in that part of another checkpoint's split.
         rare: Classes with too few units for an interval, by id.
+        ground_blocks: How many of the photos are blocks of ground, each with the patches of a square.
     """
 
     photos: int
@@ -140,10 +141,14 @@ class Findings:
     pictures: tuple[Picture, ...] = field(default=())
     left_out: int = 0
     rare: tuple[int, ...] = ()
+    ground_blocks: int = 0
 
     @property
     def unit_text(self) -> str:
         """What was resampled, for people, such as "12 blocks of up to 4 photos"."""
+        if self.ground_blocks and self.unit != "folder":
+            only = " of ground" if self.ground_blocks == self.photos else " of ground or photos"
+            return f"{self.units} {_plural('block', self.units)}{only}"
         if self.unit == "block" and self.block > 1:
             return f"{self.units} {_plural('block', self.units)} of up to {self.block} photos"
         kind = "photo" if self.unit == "block" else self.unit

@@ -1,6 +1,6 @@
-"""What is drawn as a whole when photos are resampled: single photos, blocks of consecutive ones, or folders."""
+"""What is drawn as a whole when photos are resampled: single ones, blocks of consecutive ones or of ground, folders."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from salakseg.data.patches import Photo, natural_key
@@ -9,7 +9,9 @@ from salakseg.data.splits import flight_places
 UnitKind = Literal["block", "photo", "folder"]
 
 
-def units_of(photos: Sequence[Photo], kind: UnitKind, gap: int) -> list[int]:
+def units_of(
+    photos: Sequence[Photo], kind: UnitKind, gap: int, ground_blocks: Collection[Photo] = frozenset()
+) -> list[int]:
     """The unit of each photo.
 
     Args:
@@ -17,6 +19,8 @@ def units_of(photos: Sequence[Photo], kind: UnitKind, gap: int) -> list[int]:
         kind: "photo": each for itself; "block": consecutive photos together, as many as show the same ground;
             "folder": all of a folder.
         gap: Photos after which two of a flight share no ground any more, see `SplitPlan`; a block has gap + 1.
+        ground_blocks: Those of the photos that are blocks of ground already, see `PatchIndex`. Each is a block by
+            itself, together with what other folders have of the same ground.
 
     Returns:
         Number of the unit of each photo, from 0 on without a hole.
@@ -27,7 +31,8 @@ def units_of(photos: Sequence[Photo], kind: UnitKind, gap: int) -> list[int]:
     elif kind == "folder":
         keys = {photo: photo.folder for photo in photos}
     else:
-        keys = _blocks(photos, gap)
+        flown = [photo for photo in photos if photo not in ground_blocks]
+        keys = _blocks(flown, gap) | {photo: photo.name for photo in photos if photo in ground_blocks}
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys[photo] for photo in photos))}
     return [numbers[keys[photo]] for photo in photos]
 

@@ -8,7 +8,16 @@ from salakseg.check.quick import quick_findings
 from salakseg.classes import ClassMap
 from salakseg.data.packing import packed_index
 from salakseg.data.patches import PatchIndex, count_by_folder, index_patches
-from salakseg.data.splits import SPLITS, Role, Split, SplitPlan, make_split, read_split, write_split
+from salakseg.data.splits import (
+    SPLITS,
+    Role,
+    Split,
+    SplitPlan,
+    make_split,
+    read_split,
+    refuse_ground_blocks,
+    write_split,
+)
 from salakseg.data.survey import Survey, survey_masks
 from salakseg.errors import DataError
 from salakseg.train.data import TrainingData
@@ -50,15 +59,19 @@ def read_data(
     index = index_patches(data_root)
     folders = count_by_folder(index.patches)
     labelled = index.labelled_count
+    photos, blocks = len(index.photos()) - len(index.ground_blocks), len(index.ground_blocks)
+    sources = [f"{photos:,} photos"] if photos or not blocks else []
+    sources += [f"{blocks:,} blocks of ground"] if blocks else []
     say(
         f"patches: {len(index.patches):,} in {len(folders)} folder(s), {labelled:,} with a mask, "
-        f"{len(index.photos()):,} photos"
+        f"{' and '.join(sources)}"
     )
     path = splits or data_root / SPLITS
     if path.is_file():
         split = read_split(path, index)
         say(f"split: as in {path}; data.split, its shares, gap and seed only make new ones, without that file")
         return survey_labelled(index, split, class_map, gsd_m, config.gap, say, progress), None
+    refuse_ground_blocks(index)
     survey = survey_masks(index, [p for p in index.patches if p.mask is not None], class_map, progress)
     _refuse_misread(survey, index, class_map)  # before a split is made of nothing and written down
     split = make_split(

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from salakseg import __version__
-from salakseg.cli import assessing, checking, demo, exporting, info, packing, predicting, reporting, training
+from salakseg.cli import assessing, checking, demo, exporting, info, packing, predicting, reporting, splitting, training
 from salakseg.cli.console import INTERRUPTED, say
 from salakseg.errors import SalaksegError
 
@@ -72,6 +72,7 @@ def _options(
 app.command("pack")(packing.pack)
 app.command("check")(checking.check)
 app.command("stats")(checking.stats)
+app.add_typer(splitting.app, name="splits")
 app.command("train")(training.train)
 app.command("recipes")(training.recipes)
 app.command("report")(reporting.report)

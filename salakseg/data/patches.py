@@ -1,18 +1,20 @@
 """The index of the patches: which pictures there are, which have a mask, and which photo each was cut from.
 
 The layout is ``ROOT/<folder>/{images,masks}/<photo>_patch_<row>_<col>.png``, or plain ``ROOT/{images,masks}``. A
-picture whose name does not follow the pattern is a photo of its own. Nothing is decoded here: half a million patches
-are indexed from the directory listings alone.
+picture whose name does not follow the pattern is a photo of its own. Where ``ROOT/blocks.csv`` names a block of ground
+for a patch, the block takes the photo's place. Nothing is decoded here: half a million patches are indexed from the
+directory listings alone.
 """
 
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from salakseg.data.blocks import BLOCKS, read_blocks
 from salakseg.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ _PATCH_NAME = re.compile(r"(?P<photo>.+)_patch_(?P<row>\d+)_(?P<col>\d+)", re.IG
 
 
 class Photo(NamedTuple):
-    """What is never divided between parts of a split: one drone photo of one folder."""
+    """What is never divided between parts of a split: one drone photo, or one block of ground, of one folder."""
 
     folder: str
     name: str
@@ -39,7 +41,7 @@ class Patch:
         folder: Folder below the root, "" for the plain layout.
         image: File name in ``images/``.
         mask: File name in ``masks/``, None for an unlabelled patch.
-        photo: Name of the photo that the patch was cut from.
+        photo: Name of the photo that the patch was cut from, or of its block of ground.
     """
 
     folder: str
@@ -53,9 +55,14 @@ class Patch:
         return Photo(self.folder, self.photo)
 
     @property
+    def stem(self) -> str:
+        """File name without its ending, by which mask and block are found."""
+        return os.path.splitext(self.image)[0]
+
+    @property
     def is_whole_photo(self) -> bool:
         """Whether the name says of no photo that the picture was cut from."""
-        return os.path.splitext(self.image)[0] == self.photo
+        return self.stem == self.photo
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +73,15 @@ class PatchIndex:
         root: The data root.
         patches: The patches.
         orphan_masks: Masks without a picture, relative to the root; they are left out.
+        ground_blocks: Those of the photos that are blocks of ground, from ``blocks.csv``. Their names tell no order
+            of flight: none is the neighbour of another because of its number.
         pack: Where their pixels are read from instead of their files, see `salakseg.data.reading`; None for the files.
     """
 
     root: Path
     patches: tuple[Patch, ...]
     orphan_masks: tuple[str, ...] = ()
+    ground_blocks: frozenset[Photo] = frozenset()
     pack: "Pack | None" = None
 
     def image_path(self, patch: Patch) -> Path:
@@ -112,45 +122,52 @@ class LayoutProblem:
     message: str
 
 
-def index_patches(root: Path) -> PatchIndex:
+def index_patches(root: Path, use_blocks: bool = True) -> PatchIndex:
     """Lists every patch below a root.
 
     Args:
         root: The data root in one of the two layouts.
+        use_blocks: Whether ``blocks.csv`` is followed where it exists; else names alone tell the photos.
 
     Raises:
-        DataError: The root is missing, has neither layout, holds no pictures, or two files claim the same patch.
+        DataError: The root is missing, has neither layout, holds no pictures, two files claim the same patch, or
+            ``blocks.csv`` is damaged.
     """
-    index, problems = list_patches(root)
+    index, problems = list_patches(root, use_blocks)
     if problems:
         raise DataError(problems[0].message)
     return index
 
 
-def list_patches(root: Path) -> tuple[PatchIndex, tuple[LayoutProblem, ...]]:
+def list_patches(root: Path, use_blocks: bool = True) -> tuple[PatchIndex, tuple[LayoutProblem, ...]]:
     """Lists every patch below a root, and what `index_patches` would refuse.
 
     Args:
         root: The data root in one of the two layouts.
+        use_blocks: See `index_patches`.
 
     Returns:
         The index without the files of the problems, and the problems in the order in which they were met.
 
     Raises:
-        DataError: The root is missing, has neither layout, or holds neither pictures nor problems.
+        DataError: The root is missing, has neither layout, or holds neither pictures nor problems; or ``blocks.csv``
+            is damaged.
     """
     if not root.is_dir():
         raise DataError(f"{root} is no folder; name the folder with the patches with --data-root.")
     patches: list[Patch] = []
     orphans: list[str] = []
     problems: list[LayoutProblem] = []
+    blocks = read_blocks(root / BLOCKS) if use_blocks and (root / BLOCKS).is_file() else {}
+    ground: set[Photo] = set()
     for folder in _patch_folders(root):
-        found, left_over = _index_folder(root, folder, problems)
+        found, left_over, in_folder = _index_folder(root, folder, blocks.get(folder, {}), problems)
         patches += found
         orphans += left_over
+        ground.update(Photo(folder, name) for name in in_folder)
     if not patches and not problems:
         raise DataError(f"{root} holds no pictures ({', '.join(IMAGE_SUFFIXES)}) in its images folders.")
-    return PatchIndex(root, tuple(patches), tuple(orphans)), tuple(problems)
+    return PatchIndex(root, tuple(patches), tuple(orphans), frozenset(ground)), tuple(problems)
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -169,12 +186,19 @@ def _patch_folders(root: Path) -> list[str]:
     return folders
 
 
-def _index_folder(root: Path, folder: str, problems: list[LayoutProblem]) -> tuple[list[Patch], list[str]]:
+def _index_folder(
+    root: Path, folder: str, blocks: Mapping[str, str], problems: list[LayoutProblem]
+) -> tuple[list[Patch], list[str], set[str]]:
+    """Patches, masks without a picture, and the blocks of ground that some of the patches are in."""
     masks = _by_stem(root, os.path.join(folder, "masks"), MASK_SUFFIXES, problems)
     images = _by_stem(root, os.path.join(folder, "images"), IMAGE_SUFFIXES, problems)
     folder = sys.intern(folder)
-    patches = [Patch(folder, name, masks.pop(stem, None), sys.intern(_photo_of(stem))) for stem, name in images.items()]
-    return patches, [os.path.join(folder, "masks", name) for name in masks.values()]
+    patches = [
+        Patch(folder, name, masks.pop(stem, None), blocks.get(stem) or sys.intern(photo_of(stem)))
+        for stem, name in images.items()
+    ]
+    ground = {blocks[stem] for stem in images if stem in blocks}
+    return patches, [os.path.join(folder, "masks", name) for name in masks.values()], ground
 
 
 def _by_stem(root: Path, folder: str, suffixes: tuple[str, ...], problems: list[LayoutProblem]) -> dict[str, str]:
@@ -202,7 +226,8 @@ def _visible_files(folder: Path) -> Iterator[str]:
         yield from (entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
 
 
-def _photo_of(stem: str) -> str:
+def photo_of(stem: str) -> str:
+    """The photo or mosaic that a patch was cut from, by the stem of its file; the stem itself if it does not say."""
     match = _PATCH_NAME.fullmatch(stem)
     return match["photo"] if match else stem
 

@@ -3,6 +3,7 @@
 Neighbouring drone photos overlap by 70 % and more, so a split by patch, and even one by photo, shows the network its
 own examination. Whole folders or blocks of consecutive photos are held out instead, and the photos next to a held-out
 block (the gap) are used nowhere. The search balances the class shares of the parts, so that rare classes reach each.
+Ground whose place is known is divided by `salakseg.data.spatial` instead.
 """
 
 import csv
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salakseg.classes import ClassMap
+from salakseg.data.balance import division_cost, missing_classes
+from salakseg.data.blocks import BLOCKS
 from salakseg.data.patches import Patch, PatchIndex, Photo, natural_key
 from salakseg.data.survey import Survey
 from salakseg.errors import DataError
@@ -107,8 +110,10 @@ def make_split(index: PatchIndex, survey: Survey, class_map: ClassMap, plan: Spl
         plan: Kind of split, shares, gap.
 
     Raises:
-        DataError: There are too few labelled photos or folders for the wanted parts.
+        DataError: There are too few labelled photos or folders for the wanted parts, or the patches are divided into
+            blocks of ground, whose neighbourhood names do not tell.
     """
+    refuse_ground_blocks(index)
     order = _Order(index, survey)
     if not order.photos:
         raise DataError(f"{index.root} has no labelled patch; put masks with the pictures' names into masks folders.")
@@ -116,12 +121,25 @@ def make_split(index: PatchIndex, survey: Survey, class_map: ClassMap, plan: Spl
     candidates = _folder_candidates(order, plan, generator) if plan.by == "folder" else _blocks(order, plan, generator)
     best: tuple[float, NDArray[np.int8]] | None = None
     for parts in candidates:
-        cost = _cost(order, parts, plan)
+        sums_PK = np.stack([order.pixels[parts == part].sum(axis=0) for part in (_TRAIN, _VAL, _TEST)])
+        cost = division_cost(sums_PK, order.pixels.sum(axis=0), plan.val_share, plan.test_share)
         if best is None or cost < best[0]:
             best = (cost, parts)
     if best is None:
         raise DataError(_too_few(index, order, plan))
     return _finish(index, order, best[1], plan, class_map)
+
+
+def refuse_ground_blocks(index: PatchIndex) -> None:
+    """Refuses to guess a split of blocks of ground: that takes their places, which names do not tell.
+
+    Raises:
+        DataError: Patches are in blocks of ground.
+    """
+    if index.ground_blocks:
+        raise DataError(
+            f"{index.root} has {BLOCKS} but no split to go with it; run: salakseg splits make {index.root} --overwrite"
+        )
 
 
 def write_split(split: Split, path: Path) -> None:
@@ -275,22 +293,6 @@ def _near(order: _Order, held_out: NDArray[np.intp], gap: int) -> NDArray[np.boo
     return nearby
 
 
-def _cost(order: _Order, parts: NDArray[np.int8], plan: SplitPlan) -> float:
-    """How far a division is from the wanted shares of every class; a class that misses a part weighs most."""
-    total = order.pixels.sum(axis=0)
-    present = total > 0
-    cost = 0.0
-    for part, share in ((_VAL, plan.val_share), (_TEST, plan.test_share), (_TRAIN, None)):
-        if share is not None and share <= 0:
-            continue
-        shares = order.pixels[parts == part].sum(axis=0)[present] / total[present]
-        cost += 10.0 * float((shares == 0).sum())
-        # Log ratios: half and double the wanted share are equally bad, for a rare class as for a common one.
-        goal = share if share is not None else 1.0 - plan.val_share - plan.test_share
-        cost += float(np.abs(np.log((shares + 0.01) / (goal + 0.01))).mean())
-    return cost
-
-
 def _finish(index: PatchIndex, order: _Order, parts: NDArray[np.int8], plan: SplitPlan, class_map: ClassMap) -> Split:
     meaning = {_TRAIN: Role.LABELLED, _VAL: Role.VAL, _TEST: Role.TEST, _GAP: Role.GAP}
     found = {photo: meaning[int(part)] for photo, part in zip(order.photos, parts, strict=True)}
@@ -303,13 +305,8 @@ def _finish(index: PatchIndex, order: _Order, parts: NDArray[np.int8], plan: Spl
         photo: found.get(photo) or _unlabelled_role(order.places[photo], held_out.get(photo.folder, []), reach)
         for photo in index.photos()
     }
-    missing = [
-        (role.value, class_map.names[k])
-        for role in (Role.LABELLED, Role.VAL, *([Role.TEST] if plan.test_share > 0 else []))
-        for k, pixels in enumerate(order.pixels[[found[photo] is role for photo in order.photos]].sum(axis=0))
-        if pixels == 0
-    ]
-    return Split(roles, tuple(missing))
+    sums_PK = np.stack([order.pixels[parts == part].sum(axis=0) for part in (_TRAIN, _VAL, _TEST)])
+    return Split(roles, missing_classes(sums_PK, class_map.names, plan.test_share > 0))
 
 
 def _unlabelled_role(place: int, held_out: Sequence[int], reach: int | None) -> Role:
