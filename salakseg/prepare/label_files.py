@@ -32,8 +32,8 @@ def find_label_file(folder: Path, source: Path, suffixes: tuple[str, ...] = LABE
     Raises:
         DataError: Several files belong to the source, or a mask is a JPEG picture.
     """
-    for place in (folder / source.parent.name, folder):
-        found = _belonging(place, source, suffixes) if source.parent.name and place.is_dir() else []
+    for place in (folder / source.absolute().parent.name, folder):
+        found = _belonging(place, source, suffixes) if place.is_dir() else []
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
             raise DataError(f"{place} holds several labels of {source.name}: {names}; keep one of them.")

@@ -134,11 +134,12 @@ def _open_file(
     if suffix in POLYGON_SUFFIXES or kind == "GeoJSON":
         return open_polygons(file, grid, source, class_map, options)
     _refuse_columns(file, options)
-    frame = source_frame(grid, source)
     if kind == "COCO":
-        return open_coco(file, frame, source, class_map, options)
+        return open_coco(file, source_frame(grid, source), source, class_map, options)
     if kind == "LabelMe":
-        return open_labelme(file, frame, source, class_map, options) if own or _names(file, source) else None
+        if not (own or _names(file, source)):
+            return None
+        return open_labelme(file, source_frame(grid, source), source, class_map, options)
     if suffix not in RASTER_SUFFIXES:
         raise DataError(
             f"{file} is no kind of labels that is known; labels are polygons ({', '.join(POLYGON_SUFFIXES)}), rasters "
@@ -147,8 +148,8 @@ def _open_file(
     if grid.crs is None and suffix != ".vrt" and grid.height * grid.width <= _LARGEST_PICTURE:
         if not own:
             _refuse_mask_of_another(file, source)
-        return open_mask(file, frame, source, class_map)
-    labels = RasterLabels(file, grid, source, class_map, frame)
+        return open_mask(file, source_frame(grid, source), source, class_map)
+    labels = RasterLabels(file, grid, source, class_map)
     if not labels.reaches():
         labels.close()
         return None

@@ -14,7 +14,7 @@ from rasterio.windows import Window
 from salakseg.classes import ClassMap
 from salakseg.errors import DataError
 from salakseg.mapping.opening import without_place
-from salakseg.prepare.frame import Frame, check_size
+from salakseg.prepare.frame import check_size, source_frame
 from salakseg.prepare.grid import Grid
 from salakseg.prepare.label_facts import LabelFacts
 from salakseg.prepare.label_lookup import UNLABELLED
@@ -38,9 +38,8 @@ class RasterLabels:
     Args:
         path: The file, in any format that GDAL reads.
         grid: The source's pixels.
-        source: The source, for messages.
+        source: The source, whose pixels a raster that names no place must match.
         class_map: The classes.
-        frame: The source's own pixels, for a raster that names no place.
 
     Attributes:
         facts: What was found.
@@ -50,11 +49,11 @@ class RasterLabels:
             is no label.
     """
 
-    def __init__(self, path: Path, grid: Grid, source: Path, class_map: ClassMap, frame: Frame) -> None:
+    def __init__(self, path: Path, grid: Grid, source: Path, class_map: ClassMap) -> None:
         self._path = path
         self._dataset = _open(path)
         try:
-            self._map, self._placed = _pixel_map(self._dataset, path, grid, source, frame)
+            self._map, self._placed = _pixel_map(self._dataset, path, grid, source)
             self.facts = LabelFacts(path, "a label raster")
             self._decoder: Decoder = survey(self._dataset, path, class_map, self.facts)
         except BaseException:
@@ -122,7 +121,6 @@ def _pixel_map(
     path: Path,
     grid: Grid,
     source: Path,
-    frame: Frame,
 ) -> tuple[PixelMap, bool]:
     """The map to the raster's pixels, and whether it follows from where both lie."""
     placed = dataset.crs is not None and not dataset.transform.is_identity
@@ -132,6 +130,7 @@ def _pixel_map(
         return projected_map(grid, dataset.crs, dataset.transform), True
     if grid.crs is None and dataset.crs is None and not (dataset.transform.is_identity or grid.transform.is_identity):
         return affine_map(_between(dataset.transform, grid.transform)), True
+    frame = source_frame(grid, source)
     if grid.crs is not None and (dataset.height, dataset.width) != (frame.height, frame.width):
         raise DataError(
             f"{path} does not say where it lies, and its {dataset.height} x {dataset.width} pixels are not the "
