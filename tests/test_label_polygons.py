@@ -375,6 +375,50 @@ def test_a_shapefile_without_its_table(tmp_path: Path) -> None:
         opened(path, grid_at())
 
 
+def test_a_shapefile_that_is_cut_off(tmp_path: Path) -> None:
+    """GDAL reads what is missing as shapes without geometry."""
+    path = write_shapes(tmp_path / "labels.shp", [BOX] * 10)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match=r"labels\.shp cannot be read as polygons \(it is cut off\); copy or export"):
+        opened(path, grid_at())
+
+
+def test_a_geopackage_that_is_cut_off(tmp_path: Path) -> None:
+    path = write_shapes(tmp_path / "labels.gpkg", [BOX] * 400)
+    path.write_bytes(path.read_bytes()[:-8192])
+    with pytest.raises(DataError, match=r"labels\.gpkg cannot be read as polygons"):
+        opened(path, grid_at())
+
+
+def test_a_file_without_any_polygon_is_refused(tmp_path: Path) -> None:
+    path = write_shapes(tmp_path / "points.gpkg", [shapely.Point(431000, 9154000)] * 2)
+    with pytest.raises(DataError, match=r"points\.gpkg has shapes but no polygon .*\(2 that are points or lines\)"):
+        opened(path, grid_at())
+
+
+def test_coordinates_that_are_no_numbers(tmp_path: Path) -> None:
+    x, y = 431000, 9154000
+    shapes = [shapely.Polygon([(x, y), (x + 1, bad), (x + 1, y - 1), (x, y)]) for bad in (np.nan, np.inf)]
+    labels = opened(write_shapes(tmp_path / "labels.gpkg", [*shapes, BOX]), grid_at())
+    assert labels.facts.left_out == {"with coordinates that are no numbers": 2}
+    assert labels.facts.shapes == {"Jalan": 1}
+
+
+def test_columns_of_lists_and_dates_are_no_classes(tmp_path: Path) -> None:
+    properties = {"kind": "Jalan", "list": [1, 2], "when": "2020-01-01T00:00:00", "more": {"a": 1}, "done": True}
+    feature = {"type": "Feature", "geometry": shapely.geometry.mapping(BOX), "properties": properties}
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32749"}}
+    path = write_json(tmp_path / "l.geojson", {"type": "FeatureCollection", "crs": crs, "features": [feature] * 2})
+    assert opened(path, grid_at()).facts.column == "kind"
+
+
+def test_heights_and_collections_are_no_hindrance(tmp_path: Path) -> None:
+    inner = shapely.GeometryCollection([shapely.MultiPolygon([BOX]), shapely.Point(431000, 9154000)])
+    for name, shape in (("z", shapely.force_3d(BOX, 5.0)), ("c", shapely.GeometryCollection([inner]))):
+        labels = opened(write_shapes(tmp_path / f"{name}.gpkg", [shape]), grid_at())
+        np.testing.assert_array_equal(whole(labels, grid_at()), burned([BOX], [3], grid_at()))
+
+
 def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
     path = write_shapes(tmp_path / "labels.geojson", [BOX])
     pyogrio.read_info(path)

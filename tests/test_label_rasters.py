@@ -237,6 +237,9 @@ def test_bands_that_are_no_labels(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "deep.tif", np.zeros((3, 60, 80), np.uint16), grid_at())
     with pytest.raises(DataError, match=r"deep\.tif has 3 bands of uint16"):
         opened(path, grid_at())
+    path = write_raster(tmp_path / "waves.tif", np.zeros((60, 80), np.complex64), grid_at())
+    with pytest.raises(DataError, match=r"waves\.tif has 1 band of complex64"):
+        opened(path, grid_at())
 
 
 def test_damaged_rasters_are_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,23 @@ from salakseg.prepare.label_lookup import ClassLookup, refuse_unknown
 from salakseg.prepare.label_options import LabelOptions
 from salakseg.prepare.photo_labels import Drawn, PictureLabels, paint
 from salakseg.prepare.rle import decode_rle
+
+
+@dataclass(slots=True)
+class CocoFile:
+    """A COCO file, so that a photo finds its own.
+
+    Attributes:
+        classes: Class of each category id that is used.
+        images: Entries by file name: the parts of the name that the file gives, and the entry.
+        stems: The same by the name's stem.
+        annotations: Annotations by image id, in their order.
+    """
+
+    classes: dict[Any, int]
+    images: dict[str, list[tuple[tuple[str, ...], Mapping[str, Any]]]] = field(default_factory=dict)
+    stems: dict[str, list[tuple[tuple[str, ...], Mapping[str, Any]]]] = field(default_factory=dict)
+    annotations: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 def open_coco(
@@ -43,40 +61,67 @@ def open_coco(
     Raises:
         DataError: The file is damaged, has a category that is no class, or is of another picture.
     """
-    content = read_json(path)
-    record = _find_image(path, content, source)
-    if record is None:
-        return None
-    lookup = ClassLookup(class_map)
-    classes = _classes(path, content, lookup)
-    annotations = _by_image(path, path.stat().st_mtime_ns, path.stat().st_size).get(str(record.get("id")), [])
-    if not annotations:
+    status = path.stat()
+    coco = _read(path, class_map, status.st_mtime_ns, status.st_size)
+    record = _find_image(path, coco, source)
+    annotations = [] if record is None else coco.annotations.get(str(record.get("id")), [])
+    if record is None or not annotations:
         return None
     check_stated_size(path, f"the entry of {record['file_name']!r}", record, ("height", "width"), frame, source)
+    lookup = ClassLookup(class_map)
     facts = LabelFacts(path, "COCO annotations", of=source)
     drawn: list[Drawn] = []
     for annotation in annotations:
         where = f"{path}, annotation {annotation.get('id')} of {record['file_name']!r}"
         try:
             if "segments_info" in annotation:
-                drawn += _segments(path, annotation, classes, frame, source)
+                drawn += _segments(path, annotation, coco.classes, frame, source)
             else:
-                drawn += _shape(annotation, classes, frame, facts)
+                drawn += _shape(annotation, coco.classes, frame, facts)
         except (KeyError, TypeError, ValueError, OverflowError, shapely.errors.ShapelyError) as error:
             raise DataError(f"{where} cannot be read ({error}); export the labels again.") from error
     label_HW = paint(drawn, frame, lookup, options.priority, facts, options.all_touched)
     return None if label_HW is None else (PictureLabels(label_HW, frame), facts)
 
 
-def _find_image(path: Path, content: Mapping[str, Any], source: Path) -> Mapping[str, Any] | None:
-    wanted = file_parts(str(source.absolute()))
+@lru_cache(maxsize=2)
+def _read(path: Path, class_map: ClassMap, *_: int) -> CocoFile:
+    """Reads a file; kept for the next photo while the file stays the same."""
+    content = read_json(path)
+    coco = CocoFile(_classes(path, content, ClassLookup(class_map)))
     try:
-        records = [(file_parts(record["file_name"]), record) for record in content["images"]]
-    except (KeyError, TypeError) as error:
+        for record in content["images"]:
+            parts = file_parts(record["file_name"])
+            coco.images.setdefault(parts[-1], []).append((parts, record))
+            coco.stems.setdefault(stem_of(parts[-1]), []).append((parts, record))
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{path} has an image without file_name; export the labels again.") from error
-    found = [(parts, record) for parts, record in records if parts and parts[-1] == wanted[-1]]
-    if not found:  # exported after the photos were converted
-        found = [(parts, record) for parts, record in records if parts and stem_of(parts[-1]) == stem_of(wanted[-1])]
+    for annotation in content["annotations"]:
+        coco.annotations.setdefault(str(annotation.get("image_id")), []).append(annotation)
+    return coco
+
+
+def _classes(path: Path, content: Mapping[str, Any], lookup: ClassLookup) -> dict[Any, int]:
+    """The class of each category that is used anywhere in the file."""
+    try:
+        names = {category["id"]: category["name"] for category in content.get("categories", [])}
+        used: Counter[Any] = Counter()
+        for annotation in content["annotations"]:
+            for part in annotation.get("segments_info", [annotation]):
+                used[part["category_id"]] += 1
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} has an annotation or category without id or name; export the labels again.") from error
+    found = {category: lookup.find(names.get(category)) for category in used}
+    strangers = [category for category in used if found[category] is None]
+    unknown = {str(names.get(category, f"id {category}")): used[category] for category in strangers}
+    refuse_unknown(path, "a category", unknown, lookup)
+    return {category: class_id for category, class_id in found.items() if class_id is not None}
+
+
+def _find_image(path: Path, coco: CocoFile, source: Path) -> Mapping[str, Any] | None:
+    wanted = file_parts(str(source.absolute()))
+    # By the stem alone where the photos were converted after the export.
+    found = coco.images.get(wanted[-1]) or coco.stems.get(stem_of(wanted[-1]), [])
     if len(found) > 1:
         alike = [_common_end(parts[:-1], wanted[:-1]) for parts, _ in found]
         found = [item for item, length in zip(found, alike, strict=True) if length == max(alike)]
@@ -95,32 +140,6 @@ def _common_end(one: Sequence[str], other: Sequence[str]) -> int:
             break
         length += 1
     return length
-
-
-def _classes(path: Path, content: Mapping[str, Any], lookup: ClassLookup) -> dict[Any, int]:
-    """The class of each category that is used anywhere in the file."""
-    try:
-        names = {category["id"]: category["name"] for category in content.get("categories", [])}
-        used: Counter[Any] = Counter()
-        for annotation in content["annotations"]:
-            for part in annotation.get("segments_info", [annotation]):
-                used[part["category_id"]] += 1
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} has an annotation or category without id or name; export the labels again.") from error
-    found = {category: lookup.by_name(names.get(category)) for category in used}
-    unknown = {
-        str(names.get(category, f"id {category}")): used[category] for category in used if found[category] is None
-    }
-    refuse_unknown(path, "a category", unknown, lookup)
-    return {category: class_id for category, class_id in found.items() if class_id is not None}
-
-
-@lru_cache(maxsize=2)
-def _by_image(path: Path, *_: int) -> dict[str, list[Mapping[str, Any]]]:
-    grouped: dict[str, list[Mapping[str, Any]]] = {}
-    for annotation in read_json(path)["annotations"]:
-        grouped.setdefault(str(annotation.get("image_id")), []).append(annotation)
-    return grouped
 
 
 def _shape(

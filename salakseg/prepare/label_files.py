@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from unicodedata import normalize
 
@@ -60,13 +61,24 @@ def unused_label_files(folder: Path, sources: Iterable[Path]) -> list[Path]:
 
 
 def _belonging(place: Path, source: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    wanted = {_alike(source.stem + ending) for ending in _ENDINGS}
-    named = [path for path in _visible(place) if _alike(path.stem) in wanted and not _same(path, source)]
-    found = [path for path in named if path.suffix.casefold() in suffixes]
+    files = _by_stem(place, place.stat().st_mtime_ns)
+    named = [
+        path for ending in _ENDINGS for path in files.get(_alike(source.stem + ending), []) if not _same(path, source)
+    ]
+    found = sorted(path for path in named if path.suffix.casefold() in suffixes)
     lossy = [path for path in named if path.suffix.casefold() in _LOSSY]
     if lossy and not found and not _same(place, source.parent):
         raise DataError(f"{lossy[0]} is a JPEG mask, whose colours are blurred; save masks as PNG.")
     return found
+
+
+@lru_cache(maxsize=64)
+def _by_stem(folder: Path, _changed_ns: int) -> dict[str, list[Path]]:
+    """The files of a folder by stem; kept, because every photo asks for them."""
+    files: dict[str, list[Path]] = {}
+    for path in _visible(folder):
+        files.setdefault(_alike(path.stem), []).append(path)
+    return files
 
 
 def _alike(stem: str) -> str:
@@ -79,6 +91,8 @@ def _same(one: Path, other: Path) -> bool:
 
 def _visible(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()]
     except OSError as error:
         raise DataError(f"{folder} cannot be listed ({error.strerror}); see that you may read it.") from error
+    return [folder / name for name in sorted(names)]

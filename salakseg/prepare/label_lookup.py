@@ -84,7 +84,7 @@ def is_blank(value: object) -> bool:
     """Whether a field holds nothing: none, not a number, or spaces."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return True
-    return bool(value != value)  # not a number, not a time
+    return bool(np.isscalar(value) and value != value)  # not a number, not a time
 
 
 def refuse_unknown(path: Path, what: str, unknown: Mapping[str, int], lookup: ClassLookup) -> None:

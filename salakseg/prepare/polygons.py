@@ -98,6 +98,7 @@ def read_layer(path: Path, class_map: ClassMap | None, options: LabelOptions) ->
 
 @lru_cache(maxsize=4)
 def _read_layer(path: Path, class_map: ClassMap | None, options: LabelOptions, *_: int) -> Layer:
+    _refuse_cut_off(path)
     name = _layer_name(path, options.layer)
     try:
         meta, _fids, wkb, values = pyogrio.raw.read(path, layer=name, datetime_as_string=True)
@@ -125,9 +126,22 @@ def _read_layer(path: Path, class_map: ClassMap | None, options: LabelOptions, *
     height_N[order] = np.arange(len(order))
     laid = np.argsort(height_N[cleaned.shape_P], kind="stable")
     laid = laid[class_ids_N[cleaned.shape_P[laid]] != NO_CLASS]
+    if len(shapes_N) and len(laid) == 0:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(facts.left_out.items()))
+        raise DataError(f"{path} has shapes but no polygon that could be a label ({reasons}); is it the right file?")
     shape_P = cleaned.shape_P[laid]
     crs, assumed = _crs(path, meta["crs"], cleaned.parts_P)
     return Layer(crs, assumed, cleaned.parts_P[laid], shape_P, class_ids_N[shape_P].astype(np.uint8), facts)
+
+
+def _refuse_cut_off(path: Path) -> None:
+    """A Shapefile that is shorter than it says; GDAL reads what is missing as shapes without geometry."""
+    if path.suffix.casefold() != ".shp":
+        return
+    with path.open("rb") as file:
+        header = file.read(28)
+    if len(header) == 28 and 2 * int.from_bytes(header[24:28], "big") > path.stat().st_size:
+        raise DataError(f"{path} cannot be read as polygons (it is cut off); copy or export it again.")
 
 
 def _layer_name(path: Path, wanted: str | None) -> str:

@@ -95,7 +95,7 @@ def survey(dataset: Any, path: Path, class_map: ClassMap, facts: LabelFacts) -> 
     """
     bands = tuple(b for b, meaning in enumerate(dataset.colorinterp, start=1) if meaning != ColorInterp.alpha)
     dtypes = {dataset.dtypes[band - 1] for band in bands}
-    if len(bands) == 1:
+    if len(bands) == 1 and not any(dtype.startswith("complex") for dtype in dtypes):
         if ColorInterp.palette in dataset.colorinterp and dtypes == {"uint8"}:
             return _survey_palette(dataset, path, class_map, facts, bands)
         return _survey_indices(dataset, path, class_map, facts, bands)
