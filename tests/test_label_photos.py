@@ -82,6 +82,10 @@ def test_a_photo_that_is_cut_at_another_resolution(tmp_path: Path) -> None:
     save(tmp_path / "masks" / "DJI_0001.png", stored)
     coarse = Grid(2, 2, Affine.scale(3.0))
     assert whole(opened(tmp_path / "masks", coarse, source), coarse).tolist() == stored[1::3, 1:5:3].tolist()
+    beyond = Grid(3, 3, Affine.scale(3.0))
+    expected = np.full((3, 3), 255, np.uint8)
+    expected[:2] = stored[1::3, 1::3]
+    np.testing.assert_array_equal(whole(opened(tmp_path / "masks", beyond, source), beyond), expected)
     fine = Grid(12, 16, Affine.scale(0.5))
     expected = stored.repeat(2, 0).repeat(2, 1)
     np.testing.assert_array_equal(whole(opened(tmp_path / "masks", fine, source), fine), expected)
@@ -209,6 +213,13 @@ SQUARE = {"segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}
 )
 def test_coco_names_photos_in_many_ways(tmp_path: Path, name: str) -> None:
     path = write_json(tmp_path / "labels.json", coco([SQUARE], file_name=name))
+    assert opened(path, GRID, PHOTO).read(0, 0, 1, 1) == 3
+
+
+def test_coco_entries_of_the_very_name_go_first(tmp_path: Path) -> None:
+    content = coco([SQUARE])
+    content["images"].insert(0, {"id": 8, "file_name": "DJI_0001.png", "height": 6, "width": 8})
+    path = write_json(tmp_path / "labels.json", content)
     assert opened(path, GRID, PHOTO).read(0, 0, 1, 1) == 3
 
 

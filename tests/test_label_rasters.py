@@ -109,13 +109,29 @@ def test_another_grid_is_aligned_by_nearest(tmp_path: Path, to: str, crs: str) -
     np.testing.assert_array_equal(label_HW[clear], expected[clear])
 
 
-def test_centres_on_edges_do_not_speckle(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place_name", PLACES)
+def test_centres_on_edges_do_not_speckle(tmp_path: Path, place_name: str) -> None:
     """Labels of half the pixel size: every centre falls onto a corner, and always takes the same neighbour."""
-    grid = grid_at()
+    grid = grid_at(place_name)
     fine = Grid(120, 160, grid.transform @ Affine.scale(0.5), grid.crs)
     stored = random_labels(120, 160)
     path = write_raster(tmp_path / "labels.tif", stored, fine)
     np.testing.assert_array_equal(whole(opened(path, grid), grid), stored[1::2, 1::2])
+
+
+def test_labels_in_another_reference_system_keep_their_place_over_a_wide_mosaic(tmp_path: Path) -> None:
+    """Rows of labels along parallels, which bend by several pixels over the 90 km of this mosaic."""
+    grid = Grid(60, 3000, Affine(30.0, 0, 498000, 0, -30.0, 9154900), CRS.from_epsg(32749))
+    there = Grid(40, 2, Affine(0.6, 0, 110.9, 0, -0.001, -7.63), CRS.from_epsg(4326))
+    path = write_raster(tmp_path / "labels.tif", np.repeat(np.arange(40)[:, None] % 7, 2, 1).astype(np.uint8), there)
+    col, row = np.meshgrid(np.arange(0, 3000, 50), np.arange(60))
+    x, y = grid.transform @ (col.ravel() + 0.5, row.ravel() + 0.5)
+    _, latitude = transform(grid.crs, "EPSG:4326", x, y)
+    at = (-7.63 - np.array(latitude).reshape(col.shape)) / 0.001
+    clear = abs(at - np.round(at)) > 0.001
+    label_HW = whole(opened(path, grid), grid)[:, ::50]
+    np.testing.assert_array_equal(label_HW[clear], (np.floor(at) % 7)[clear])
+    assert clear.mean() > 0.9
 
 
 def test_what_is_beyond_the_raster_or_without_data_is_unlabelled(tmp_path: Path) -> None:
