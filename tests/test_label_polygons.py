@@ -8,15 +8,17 @@ import geopandas as gpd
 import numpy as np
 import pyogrio
 import pytest
+import rasterio
 import shapely
 from affine import Affine
+from helpers import SHARED_DATA
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from label_files import PLACES, SOURCE, burned, grid_at, opened, photo_grid, whole, write_json, write_shapes
 from rasterio.crs import CRS
 from rasterio.warp import transform, transform_geom
 
-from salakseg.classes import SALAK
+from salakseg.classes import SALAK, ClassMap, LandClass
 from salakseg.errors import DataError
 from salakseg.prepare import shapes as shapes_module
 from salakseg.prepare.grid import Grid
@@ -250,6 +252,28 @@ def test_what_cannot_be_used_is_counted_and_told(tmp_path: Path) -> None:
     assert labels.read(10, 2, 1, 1) == 3 and labels.read(2, 20, 1, 1) == 255 and labels.read(10, 38, 1, 1) == 3
 
 
+def test_memory_does_not_grow_with_the_mosaic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes_module, "BLOCK_HEIGHT", 2)
+    monkeypatch.setattr(shapes_module, "BLOCK_WIDTH", 10)
+    labels = ShapeLabels(np.array([shapely.box(0, 0, 40, 400)]), np.array([3], np.uint8), 400, 40)
+    for row in range(0, 400, 3):
+        assert (labels.read(row, 0, min(3, 400 - row), 40) == 3).all()
+        assert len(labels._blocks) <= 4 + 2 * 5
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the real imagery is not part of the repository")
+@pytest.mark.parametrize("name", ["ngi_mosaic_rgb_byte.vrt", "australia.tif", "3420B_2010_328_RGB_LATLNG.tif"])
+def test_polygons_over_real_mosaics(tmp_path: Path, name: str) -> None:
+    """One of them in a reference system without a code, which a GeoPackage writes in its own words."""
+    source = SHARED_DATA / "geotiff-kinds" / name
+    with rasterio.open(source) as dataset:
+        grid = Grid(dataset.height, dataset.width, dataset.transform, dataset.crs)
+    shapes = blobs(2, grid, corners=30)
+    path = write_shapes(tmp_path / "labels.gpkg", shapes, grid.crs.to_wkt(), kind=[NAMES[i] for i in range(6)])
+    differing = whole(opened(path, grid, source), grid) != burned(shapes, list(range(6)), grid)
+    assert differing.sum() <= 2, "an edge through a centre, where the reference system is taken for another"
+
+
 def test_parts_that_overlap_are_one_and_holes_stay() -> None:
     parts = shapely.MultiPolygon([shapely.box(0, 0, 6, 6), shapely.box(3, 3, 9, 9)])
     cleaned = clean_polygons(np.array([parts, shapely.box(0, 0, 3, 3).difference(shapely.box(1, 1, 2, 2))]))
@@ -306,6 +330,23 @@ def test_the_column_is_found_by_its_content(tmp_path: Path, columns: dict[str, A
 def test_a_column_in_doubt_is_asked_for(tmp_path: Path, columns: dict[str, Any], told: str) -> None:
     with pytest.raises(DataError, match=rf"labels\.gpkg.*{told}"):
         column_taken(tmp_path, **columns)
+
+
+def test_a_class_may_be_called_ignore(tmp_path: Path) -> None:
+    class_map = ClassMap((LandClass(0, "none", (0, 0, 0)), LandClass(1, "Ignore", (1, 1, 1))))
+    path = write_shapes(tmp_path / "labels.gpkg", [BOX], kind=["ignore"])
+    labels = open_labels(path, grid_at(), SOURCE, class_map, LabelOptions())
+    assert labels is not None and labels.read(0, 0, 1, 1) == 1
+
+
+def test_names_that_differ_by_a_space_alone(tmp_path: Path) -> None:
+    class_map = ClassMap((LandClass(0, "wet land", (0, 0, 0)), LandClass(1, "wetland", (1, 1, 1))))
+    path = write_shapes(tmp_path / "labels.gpkg", [BOX], kind=["Wetland"])
+    labels = open_labels(path, grid_at(), SOURCE, class_map, LabelOptions())
+    assert labels is not None and labels.read(0, 0, 1, 1) == 1
+    with pytest.raises(DataError, match=r"'wet_land' \(1\)"):
+        path = write_shapes(tmp_path / "doubt.gpkg", [BOX], kind=["wet_land"])
+        open_labels(path, grid_at(), SOURCE, class_map, LabelOptions(class_column="kind"))
 
 
 def test_a_column_that_is_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.warp import reproject, transform
+from rasterio.windows import Window
 
 from salakseg.classes import SALAK, ClassMap, LandClass
 from salakseg.data.masks import read_mask
@@ -21,8 +22,10 @@ from salakseg.errors import DataError
 from salakseg.prepare import rasters
 from salakseg.prepare.grid import Grid
 from salakseg.prepare.labels import LabelOptions, open_labels, summarise
+from salakseg.prepare.raster_codes import Decoder
 
 quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PLAIN_READ = Decoder.read
 NO_BLACK = ClassMap((LandClass(0, "none", (155, 155, 155)), LandClass(1, "water", (226, 169, 41))))
 
 
@@ -68,6 +71,12 @@ def test_windows_are_parts_of_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: int, col: int, height: int, width: int, epsg: str
 ) -> None:
     monkeypatch.setattr(rasters, "_LARGEST", 500)
+
+    def read(decoder: Decoder, dataset: Any, path: Path, window: Window) -> NDArray[np.uint8]:
+        assert window.height * window.width <= 500, "labels far finer than the source are read in parts"
+        return PLAIN_READ(decoder, dataset, path, window)
+
+    monkeypatch.setattr(Decoder, "read", read)
     grid = grid_at("rotated")
     place = Affine(0.03, 0, 430995, 0, -0.03, 9154005) if epsg == "32749" else PLACES["degrees"][1]
     if epsg == "4326":

@@ -1,6 +1,7 @@
 """Which file of a folder labels a source."""
 
 import os
+import time
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,9 @@ RASTER_SUFFIXES = (".png", ".tif", ".tiff", ".vrt")
 LABEL_SUFFIXES = (*POLYGON_SUFFIXES, *RASTER_SUFFIXES, ".json")
 
 _LOSSY = (".jpg", ".jpeg")
+_SETTLED_NS = 2 * 10**9
+"""A folder that changed just now may change again without another time of change, which some disks keep coarsely."""
+
 _ENDINGS = ("", "_mask", "_masks", "_label", "_labels")
 
 
@@ -61,7 +65,8 @@ def unused_label_files(folder: Path, sources: Iterable[Path]) -> list[Path]:
 
 
 def _belonging(place: Path, source: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    files = _by_stem(place, place.stat().st_mtime_ns)
+    now, changed = time.time_ns(), place.stat().st_mtime_ns
+    files = _by_stem(place, changed if now - changed > _SETTLED_NS else now)
     named = [
         path for ending in _ENDINGS for path in files.get(_alike(source.stem + ending), []) if not _same(path, source)
     ]
@@ -73,7 +78,7 @@ def _belonging(place: Path, source: Path, suffixes: tuple[str, ...]) -> list[Pat
 
 
 @lru_cache(maxsize=64)
-def _by_stem(folder: Path, _changed_ns: int) -> dict[str, list[Path]]:
+def _by_stem(folder: Path, _stamp: int) -> dict[str, list[Path]]:
     """The files of a folder by stem; kept, because every photo asks for them."""
     files: dict[str, list[Path]] = {}
     for path in _visible(folder):
