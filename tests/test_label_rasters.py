@@ -133,8 +133,8 @@ def test_labels_in_another_reference_system_keep_their_place_over_a_wide_mosaic(
     grid = Grid(60, 3000, Affine(30.0, 0, 498000, 0, -30.0, 9154900), CRS.from_epsg(32749))
     there = Grid(40, 2, Affine(0.6, 0, 110.9, 0, -0.001, -7.63), CRS.from_epsg(4326))
     path = write_raster(tmp_path / "labels.tif", np.repeat(np.arange(40)[:, None] % 7, 2, 1).astype(np.uint8), there)
-    col, row = np.meshgrid(np.arange(0, 3000, 50), np.arange(60))
-    x, y = grid.transform @ (col.ravel() + 0.5, row.ravel() + 0.5)
+    col, row = np.meshgrid(np.arange(0, 3000, 50) + 0.5, np.arange(60) + 0.5)
+    x, y = grid.transform @ (col.ravel(), row.ravel())
     _, latitude = transform(grid.crs, "EPSG:4326", x, y)
     at = (-7.63 - np.array(latitude).reshape(col.shape)) / 0.001
     clear = abs(at - np.round(at)) > 0.001
