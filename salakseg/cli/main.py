@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from salakseg import __version__
-from salakseg.cli import assessing, demo, exporting, info, predicting, reporting, training
+from salakseg.cli import assessing, demo, exporting, info, predicting, preparing, reporting, training
 from salakseg.cli.console import INTERRUPTED, say
 from salakseg.errors import SalaksegError
 
@@ -69,6 +69,7 @@ def _options(
     pass
 
 
+app.command("prepare")(preparing.prepare)
 app.command("train")(training.train)
 app.command("recipes")(training.recipes)
 app.command("report")(reporting.report)

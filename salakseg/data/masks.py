@@ -111,7 +111,9 @@ def _from_palette(picture: Image.Image, class_map: ClassMap, path: Path) -> Mask
     palette = np.zeros((256, 3), np.uint8)
     stored = np.frombuffer(bytes(picture.getpalette("RGB") or []), np.uint8).reshape(-1, 3)
     palette[: len(stored)] = stored
-    blank_HW = index_HW == IGNORE_INDEX if _is_transparent(picture, IGNORE_INDEX) else np.zeros(index_HW.shape, np.bool_)
+    blank_HW = (
+        index_HW == IGNORE_INDEX if _is_transparent(picture, IGNORE_INDEX) else np.zeros(index_HW.shape, np.bool_)
+    )
     used = _pack(palette[np.unique(index_HW[~blank_HW])])
     classes = _pack(class_map.colors)
     grey_ramp = bool((palette[: len(class_map)] == np.arange(len(class_map))[:, None]).all())

@@ -180,7 +180,7 @@ def _size(pixels: int, step: float) -> int:
 
 
 def resample_by(height: int, width: int, step: Step) -> Resampling:
-    """From a raster of `height` x `width` pixels to the grid over the same ground whose pixels are `step` of its own."""
+    """From a raster of `height` x `width` pixels to the grid on the same ground whose pixels are `step` of its own."""
     return Resampling(
         AxisResampler(height, _size(height, step[0]), step[0]), AxisResampler(width, _size(width, step[1]), step[1])
     )

@@ -72,7 +72,11 @@ def read_tile(orthomosaic: Orthomosaic, plan: MapPlan, row: int, col: int) -> Ti
     """
     side = plan.grid.rows.tile
     top, left = plan.grid.rows.start(row), plan.grid.cols.start(col)
-    read = orthomosaic.read if plan.to_model.identity else ResampledOrthomosaic(orthomosaic, plan.to_model.rows, plan.to_model.cols).read
+    read = (
+        orthomosaic.read
+        if plan.to_model.identity
+        else ResampledOrthomosaic(orthomosaic, plan.to_model.rows, plan.to_model.cols).read
+    )
     image_CHW, valid_HW = read(top, left, side, side)
     empty = not valid_HW.any()
     if not empty:

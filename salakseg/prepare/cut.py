@@ -162,9 +162,10 @@ def cut(cutter: Cutter, record: Record, done: Callable[[int], None], workers: in
     """
     for kind in ("images", *(["masks"] if cutter.labels is not None else [])):
         (cutter.root / cutter.file.folder / kind).mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(1, "salakseg-read") as reader, ThreadPoolExecutor(
-        workers or min(8, os.cpu_count() or 1), "salakseg-encode"
-    ) as pool:
+    with (
+        ThreadPoolExecutor(1, "salakseg-read") as reader,
+        ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1), "salakseg-encode") as pool,
+    ):
         for strip in _encoded(cutter, _read_ahead(cutter, cutter.todo(record), reader), pool):
             record.add(strip)
             done(strip.strip.stop - strip.strip.first)

@@ -38,7 +38,7 @@ def encode_image(image_CHW: NDArray[np.uint8]) -> bytes:
     image_HWC = image_CHW.transpose(1, 2, 0)
     pixels_HWC[0] = image_HWC[0]
     np.subtract(image_HWC[1:], image_HWC[:-1], out=pixels_HWC[1:])
-    return _file(height, width, _RGB, [], zlib.compress(rows, LEVEL))
+    return _file(height, width, _RGB, [], zlib.compress(rows.data, LEVEL))
 
 
 def encode_label(label_HW: NDArray[np.uint8], class_map: ClassMap) -> bytes:
@@ -57,7 +57,7 @@ def encode_label(label_HW: NDArray[np.uint8], class_map: ClassMap) -> bytes:
     alpha = np.full(256, 255, np.uint8)
     alpha[IGNORE_INDEX] = 0
     chunks = [(b"PLTE", palette.tobytes()), (b"tRNS", alpha.tobytes())]
-    return _file(height, width, _PALETTE, chunks, zlib.compress(rows, MASK_LEVEL))
+    return _file(height, width, _PALETTE, chunks, zlib.compress(rows.data, MASK_LEVEL))
 
 
 def _no_class_color(class_map: ClassMap) -> Color:

@@ -7,6 +7,7 @@ tell afterwards whether a file is still the one that was written.
 
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ HIDDEN = ".prepare"
 class Stamp(NamedTuple):
     """A file's size in bytes and its CRC-32."""
 
-    bytes: int
+    size: int
     crc: int
 
     @classmethod
@@ -87,9 +88,7 @@ class StripRecord:
         try:
             row, first, stop, lost_px, patches = json.loads(line)
             found = tuple(
-                PatchRecord(
-                    row, col, valid, {int(k): n for k, n in px.items()}, Stamp(*image), mask and Stamp(*mask)
-                )
+                PatchRecord(row, col, valid, {int(k): n for k, n in px.items()}, Stamp(*image), mask and Stamp(*mask))
                 for col, valid, px, image, mask in patches
             )
         except (TypeError, AttributeError) as error:
@@ -188,22 +187,38 @@ def _same(root: Path, source: SourceFile, patch: PatchRecord) -> bool:
         return False
 
 
-def changed_files(root: Path, source: SourceFile, strips: Iterable[StripRecord]) -> Iterator[Path]:
-    """The files that are gone or of another size than they were; none of them is opened."""
-    sizes = {kind: _sizes(root / source.folder / kind, f"{source.name}_patch_") for kind in ("images", "masks")}
-    for record in strips:
-        for patch in record.patches:
-            for path, stamp in files_of(root, source, patch):
-                if sizes[path.parent.name].get(path.name) != stamp.bytes:
-                    yield path
+class Listing:
+    """Sizes of the files in a data root's folders, each folder listed once: there may be half a million files."""
 
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._sizes: dict[Path, dict[str, int]] = {}
+        self._sources: dict[Path, set[str]] = {}
 
-def _sizes(folder: Path, begin: str) -> dict[str, int]:
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries if entry.name.startswith(begin)}
-    except FileNotFoundError:
-        return {}
+    def changed(self, source: SourceFile, strips: Iterable[StripRecord]) -> list[Path]:
+        """The files that are gone or of another size than they were; none of them is opened."""
+        files = (
+            found for record in strips for patch in record.patches for found in files_of(self._root, source, patch)
+        )
+        return [path for path, stamp in files if self._of(path.parent).get(path.name) != stamp.size]
+
+    def has_patches(self, source: SourceFile) -> bool:
+        """Whether a source's folder holds any patch of its name."""
+        folders = [self._root / source.folder / kind for kind in ("images", "masks")]
+        for folder in folders:
+            if folder not in self._sources:
+                names = (re.split(r"_patch_\d+_\d+\.", name.casefold())[0] for name in self._of(folder))
+                self._sources[folder] = set(names)
+        return any(source.name.casefold() in self._sources[folder] for folder in folders)
+
+    def _of(self, folder: Path) -> dict[str, int]:
+        if folder not in self._sizes:
+            try:
+                with os.scandir(folder) as entries:
+                    self._sizes[folder] = {entry.name: entry.stat().st_size for entry in entries}
+            except FileNotFoundError:
+                self._sizes[folder] = {}
+        return self._sizes[folder]
 
 
 def _line(value: object) -> str:

@@ -38,12 +38,15 @@ class Source(Protocol):
     Attributes:
         path: The file.
         grid: The pixels that patches are cut from; without a CRS where the place is not known.
-        notes: What its user should know, one sentence each.
     """
 
     path: Path
     grid: Grid
-    notes: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its user should know, one sentence each; grows while it is read."""
+        ...
 
     def read(self, row: int, col: int, height: int, width: int) -> Pixels:
         """Reads a window of the grid, which may reach beyond its end.
@@ -130,8 +133,8 @@ class MosaicSource:
         across, down = (gsd_m / size for size in self._orthomosaic.pixel_m)
         if min(across, down) < 1 / MAX_ENLARGEMENT or max(across, down) > MAX_REDUCTION:
             raise DataError(
-                f"{self.path} has {self._orthomosaic.gsd_m:.3g} m a pixel, which is too far from --gsd {gsd_m:g}; choose "
-                f"{max(self._orthomosaic.pixel_m) / MAX_ENLARGEMENT:.3g} m or more, or check its georeference."
+                f"{self.path} has {self._orthomosaic.gsd_m:.3g} m a pixel, which is too far from --gsd {gsd_m:g}; "
+                f"choose {max(self._orthomosaic.pixel_m) / MAX_ENLARGEMENT:.3g} m or more, or check its georeference."
             )
         if max(abs(across - 1), abs(down - 1)) <= SAME_GSD:
             return

@@ -8,8 +8,8 @@ shifted to fit, so that every patch is found again by its name.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-STRIP_PIXELS = 16 * 2**20
-"""The most that is read at once, unless a single patch has more: 64 MB with valid pixels and labels."""
+STRIP_PIXELS = 8 * 2**20
+"""The most that is read at once, unless a single patch has more: 40 MB with valid pixels and labels."""
 
 
 @dataclass(frozen=True, slots=True)
