@@ -51,7 +51,7 @@ class LabelFlags:
                 self.facts.append(getattr(labels, "facts", None))
             return labels
 
-        plain = {name: value for name, value in asdict(options).items() if name != "reviewed"}
+        plain = asdict(options) | {"reviewed": self.reviewed is not None}  # a path says nothing: a project can be moved
         return LabelSource(plain, open_one, self.files)
 
     def files(self, source: Path) -> Sequence[Path]:

@@ -83,9 +83,7 @@ def prepare(
     ] = None,
     min_valid: Annotated[
         float,
-        typer.Option(
-            min=0, max=1, help="Share that must be valid; the rest is black, 255.", rich_help_panel=PATCHES
-        ),
+        typer.Option(min=0, max=1, help="Share that must be valid; the rest is black, 255.", rich_help_panel=PATCHES),
     ] = 0.5,
     folder: Annotated[
         str | None,
@@ -174,7 +172,7 @@ def prepare(
 def _next(summary: "Summary") -> str:
     """The command that goes on from here."""
     if not summary.labelled:
-        return f"salakseg prepare SOURCES --labels LABELS --out {summary.root}, for there is nothing to learn from yet"
+        return "draw labels and repeat the command with --labels and --overwrite; there is nothing to learn from yet"
     return f"salakseg train --data-root {summary.root}"
 
 
@@ -197,9 +195,7 @@ def _show(summary: "Summary", min_valid: float) -> None:
     from rich.text import Text
 
     if not summary.cut and not summary.failed:
-        say(
-            f"nothing to do: {summary.root} holds the patches of all {summary.finished:,} sources"
-        )
+        say(f"nothing to do: {summary.root} holds the patches of all {summary.finished:,} sources")
     else:
         table = Table(box=None, pad_edge=False)
         for heading in ("source", "patches", "labelled", "left out", "MB"):

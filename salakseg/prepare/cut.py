@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salakseg.classes import IGNORE_INDEX, ClassMap
-from salakseg.errors import DataError
+from salakseg.errors import DataError, SalaksegError
 from salakseg.prepare.finding import SourceFile
 from salakseg.prepare.grid import Labels
 from salakseg.prepare.png import encode_image, encode_label
@@ -196,6 +196,10 @@ def _encoded(cutter: Cutter, strips: Iterator[StripPixels], pool: Executor) -> I
                 yield _strip_record(*waiting.popleft())
         while waiting:
             yield _strip_record(*waiting.popleft())
+    except SalaksegError:  # what was read before the error is worth noting
+        while waiting:
+            yield _strip_record(*waiting.popleft())
+        raise
     finally:
         for _, futures in waiting:
             for future in futures:

@@ -24,6 +24,7 @@ PHOTOS = (".jpg", ".jpeg", ".png")
 RASTERS = (".tif", ".tiff", ".vrt")
 """Ends of the names that are looked for in a folder. Other rasters can be named one by one."""
 
+_MASK_ENDS = ("_mask", "_masks", "_label", "_labels")
 _RESERVED = ("images", "masks")  # in a data root they mean something else
 
 
@@ -55,7 +56,8 @@ def find_sources(paths: Sequence[Path], folder: str | None = None) -> list[Sourc
 
     Args:
         paths: Files, folders, and names with * and ?. Of a folder, the photos and rasters that lie directly in it, or
-            in its ``images``; maps of salakseg and the parts of a VRT beside them are left out.
+            in its ``images``; maps of salakseg, the parts of a VRT and masks are left out.
+            A mask is known by lying beside its picture, with the same name, or with ``_mask`` or ``_label`` behind it.
         folder: One folder for all patches. By default the patches of a source are in a folder with the name of the
             one where the source lies (where that is called ``images``, of the one above).
 
@@ -123,11 +125,29 @@ def _pictures(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         files = [Path(entry.path) for entry in entries if entry.is_file() and not entry.name.startswith(".")]
     files = sorted((file for file in files if file.suffix.lower() in (*RASTERS, *PHOTOS)), key=_natural)
-    left_out: set[Path] = set()
+    left_out = _masks(files)
     for file in files:
         if file.suffix.lower() in RASTERS:
             left_out |= _not_to_cut(file)
     return [file for file in files if file.resolve() not in left_out]
+
+
+def _masks(files: Sequence[Path]) -> set[Path]:
+    """Which of the pictures are masks of others: with the name of a JPEG, or one that says so of any other."""
+    stems = {file.stem.casefold() for file in files}
+    photos = {file.stem.casefold() for file in files if file.suffix.lower() in (".jpg", ".jpeg")}
+    return {
+        file.resolve()
+        for file in files
+        if file.suffix.lower() not in (".jpg", ".jpeg")
+        and (file.stem.casefold() in photos or any(_of_mask(file, end) in stems for end in _MASK_ENDS))
+    }
+
+
+def _of_mask(file: Path, end: str) -> str | None:
+    """What a mask with this ending would be the mask of."""
+    stem = file.stem.casefold()
+    return stem.removesuffix(end) if stem.endswith(end) else None
 
 
 def _not_to_cut(raster: Path) -> set[Path]:

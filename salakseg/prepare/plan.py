@@ -1,6 +1,7 @@
 """What there is to do: which sources are finished, which were begun, and what contradicts what is there."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from salakseg.classes import ClassMap
 from salakseg.errors import DataError, SalaksegError
 from salakseg.prepare.finding import SourceFile, find_sources
 from salakseg.prepare.manifest import Manifest, Plain, differences
-from salakseg.prepare.record import Listing, StripRecord, read_record, record_path
+from salakseg.prepare.record import HIDDEN, Listing, StripRecord, read_record, record_path
 from salakseg.prepare.request import Request
 from salakseg.prepare.windows import Windows
 
@@ -69,6 +70,8 @@ def make_plan(request: Request) -> Plan:
     class_map = request.class_map()
     manifest = Manifest.read(request.root)
     _settle(manifest, request, class_map, files)
+    if request.labels is None and manifest.settings["classes"] is not None:
+        class_map = ClassMap.from_records(manifest.settings["classes"], str(manifest.path))
     listing = Listing(request.root)
     tasks, finished, changed, failed = [], [], [], []
     for file in files:
@@ -114,6 +117,8 @@ def finished_record(root: Path, file: SourceFile) -> tuple[Plain, list[StripReco
 def _settle(manifest: Manifest, request: Request, class_map: ClassMap, files: Sequence[SourceFile]) -> None:
     """Brings the request's settings and those of the root together."""
     settings = request.settings(class_map)
+    if not manifest.sources and not _anything_begun(request.root):  # an earlier run failed before it had a patch
+        manifest.settings = {}
     before = dict(manifest.settings)
     if settings["classes"] is None or before.get("classes") is None:  # unlabelled patches go with any classes
         settings["classes"] = before["classes"] = settings["classes"] or before.get("classes")
@@ -130,6 +135,14 @@ def _settle(manifest: Manifest, request: Request, class_map: ClassMap, files: Se
                 f"otherwise ({different}); name these sources, too, or choose another --out."
             )
     manifest.settings = settings
+
+
+def _anything_begun(root: Path) -> bool:
+    for path in (root / HIDDEN).rglob("*.jsonl"):
+        with suppress(OSError, ValueError):
+            if read_record(path)[1]:
+                return True
+    return False
 
 
 def _begun(request: Request, file: SourceFile, made_from: Plain, listing: Listing) -> tuple[StripRecord, ...]:

@@ -216,7 +216,7 @@ class Listing:
             try:
                 with os.scandir(folder) as entries:
                     self._sizes[folder] = {entry.name: entry.stat().st_size for entry in entries}
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 self._sizes[folder] = {}
         return self._sizes[folder]
 

@@ -182,7 +182,8 @@ class PhotoSource:
         with _errors(path), warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is what panoramas are
             with Image.open(path) as picture:
-                turned = picture.getexif().get(ExifTags.Base.Orientation, 1)
+                # not the picture's own method: that of PNG decodes the whole file to look behind the pixels, too
+                turned = Image.Image.getexif(picture).get(ExifTags.Base.Orientation, 1)
                 if picture.mode.startswith(("I", "F")):
                     raise DataError(
                         f"{path} has more than 8 bits a channel (mode {picture.mode}); convert it to 8 bits, or give "
