@@ -482,7 +482,7 @@ def test_real_mosaics_come_back_whole(tmp_path: Path, name: str) -> None:
     run(path, out=tmp_path / "root", patch=256, min_valid=0)
     with Orthomosaic(path) as orthomosaic:
         image_CHW, valid_HW = orthomosaic.read(0, 0, orthomosaic.height, orthomosaic.width)
-    found_CHW, _, seen_HW = stitch(tmp_path / "root", path.stem, *valid_HW.shape, 256)
+    found_CHW, _, seen_HW = stitch(tmp_path / "root", path.stem, valid_HW.shape[0], valid_HW.shape[1], 256)
     assert not valid_HW[~seen_HW].any()
     np.testing.assert_array_equal(found_CHW, np.where(valid_HW, image_CHW, 0))
     with rasterio.open(path) as dataset:

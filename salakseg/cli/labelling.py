@@ -5,9 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from salakseg.classes import ClassMap
-
 if TYPE_CHECKING:
+    from salakseg.classes import ClassMap
     from salakseg.prepare.grid import Grid, Labels
     from salakseg.prepare.request import LabelSource
 
@@ -30,7 +29,7 @@ class LabelFlags:
     reviewed: Path | None
     facts: list[Any] = field(default_factory=list)
 
-    def source(self, class_map: ClassMap) -> "LabelSource":
+    def source(self, class_map: "ClassMap") -> "LabelSource":
         """The labels for `salakseg.prepare.run`."""
         from salakseg.prepare.labels import LabelOptions, open_labels  # type: ignore[import-not-found]
         from salakseg.prepare.request import LabelSource
