@@ -95,6 +95,13 @@ class Window(StrEnum):
     flat = "flat"
 
 
+class Fill(StrEnum):
+    """What an unlabelled pixel within a labelled source is."""
+
+    ignore = "ignore"
+    background = "background"
+
+
 class ProbabilityKind(StrEnum):
     """As what probabilities are written."""
 

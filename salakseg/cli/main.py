@@ -13,7 +13,19 @@ import typer
 from typer.core import TyperGroup
 
 from salakseg import __version__
-from salakseg.cli import assessing, checking, demo, exporting, info, packing, predicting, reporting, splitting, training
+from salakseg.cli import (
+    assessing,
+    checking,
+    demo,
+    exporting,
+    info,
+    packing,
+    predicting,
+    preparing,
+    reporting,
+    splitting,
+    training,
+)
 from salakseg.cli.console import INTERRUPTED, say
 from salakseg.errors import SalaksegError
 
@@ -73,6 +85,7 @@ app.command("pack")(packing.pack)
 app.command("check")(checking.check)
 app.command("stats")(checking.stats)
 app.add_typer(splitting.app, name="splits")
+app.command("prepare")(preparing.prepare)
 app.command("train")(training.train)
 app.command("recipes")(training.recipes)
 app.command("report")(reporting.report)

@@ -134,13 +134,30 @@ def _from_palette(picture: Image.Image, class_map: ClassMap, path: Path) -> Mask
     palette = np.zeros((256, 3), np.uint8)
     stored = np.frombuffer(bytes(picture.getpalette("RGB") or []), np.uint8).reshape(-1, 3)
     palette[: len(stored)] = stored
-    used = _pack(palette[np.unique(index_HW)])
+    blank_HW = (
+        index_HW == IGNORE_INDEX if _is_transparent(picture, IGNORE_INDEX) else np.zeros(index_HW.shape, np.bool_)
+    )
+    used = _pack(palette[np.unique(index_HW[~blank_HW])])
     classes = _pack(class_map.colors)
     grey_ramp = bool((palette[: len(class_map)] == np.arange(len(class_map))[:, None]).all())
     telling = np.isin(_pack(stored), classes[classes != _BLACK]).any()  # black alone says nothing: every palette has it
     if not grey_ramp and (telling or np.isin(used, classes).all()):
-        return _from_colors(palette[index_HW], class_map)
+        mask = _from_colors(palette[index_HW[~blank_HW]], class_map)
+        label_HW = np.full(index_HW.shape, IGNORE_INDEX, np.uint8)
+        label_HW[~blank_HW] = mask.label_HW
+        return Mask(label_HW, mask.unknown)
     return Mask(_check_indices(index_HW, class_map, path))
+
+
+def _is_transparent(picture: Image.Image, entry: int) -> bool:
+    """Whether an entry of a palette is wholly transparent, as that of unlabelled pixels is in masks of ours.
+
+    Index 0 is another matter: tools make it transparent to show a mask over its picture, and it is a class here.
+    """
+    alpha = picture.info.get("transparency")
+    if isinstance(alpha, bytes):
+        return entry < len(alpha) and alpha[entry] == 0
+    return bool(alpha == entry)
 
 
 def _from_rgb(rgb_HWC: NDArray[np.uint8], class_map: ClassMap, path: Path) -> Mask:

@@ -159,17 +159,17 @@ def make_plan(
     Raises:
         ValueError: As `TileAxis`.
     """
-    model = _size(height, model_step[0]), _size(width, model_step[1])
-    final = _size(height, map_step[0]), _size(width, map_step[1])
+    to_model, source_to_map = resample_by(height, width, model_step), resample_by(height, width, map_step)
+    model = to_model.rows.size_out, to_model.cols.size_out
     to_map = Resampling(
-        AxisResampler(model[0], final[0], map_step[0] / model_step[0]),
-        AxisResampler(model[1], final[1], map_step[1] / model_step[1]),
+        AxisResampler(model[0], source_to_map.rows.size_out, map_step[0] / model_step[0]),
+        AxisResampler(model[1], source_to_map.cols.size_out, map_step[1] / model_step[1]),
     )
     return MapPlan(
         grid=TileGrid.over(*model, tile, overlap, window),
-        to_model=_from_source(height, width, model, model_step),
+        to_model=to_model,
         to_map=to_map,
-        source_to_map=_from_source(height, width, final, map_step),
+        source_to_map=source_to_map,
         panels=tuple(_panels(to_map.cols, panel_width)),
     )
 
@@ -179,8 +179,11 @@ def _size(pixels: int, step: float) -> int:
     return max(1, math.ceil(pixels / step - 1e-3))
 
 
-def _from_source(height: int, width: int, size: tuple[int, int], step: Step) -> Resampling:
-    return Resampling(AxisResampler(height, size[0], step[0]), AxisResampler(width, size[1], step[1]))
+def resample_by(height: int, width: int, step: Step) -> Resampling:
+    """From a raster of `height` x `width` pixels to the grid on the same ground whose pixels are `step` of its own."""
+    return Resampling(
+        AxisResampler(height, _size(height, step[0]), step[0]), AxisResampler(width, _size(width, step[1]), step[1])
+    )
 
 
 def _panels(cols: AxisResampler, panel_width: int) -> Iterator[Panel]:

@@ -19,7 +19,7 @@ from salakseg.data.balance import missing_classes
 from salakseg.data.blocks import BLOCKS, GAP_ENDING, write_blocks
 from salakseg.data.patches import Patch, PatchIndex, Photo, index_patches
 from salakseg.data.spatial import GAP, TEST, VAL, SpatialDivision, SpatialPlan, divide_ground
-from salakseg.data.splits import SPLITS, Role, Split, SplitPlan, make_split, write_split
+from salakseg.data.splits import SPLITS, Role, Split, SplitPlan, make_split, read_split, write_split
 from salakseg.data.survey import Survey, survey_masks
 from salakseg.errors import DataError
 from salakseg.prepare.footprints import FILE_NAME, Footprints, read_footprints, write_parts
@@ -135,6 +135,38 @@ def known_ground(index: PatchIndex, photos: Path | None = None, footprint_m: flo
         places = photo_footprints(by_name, find_photos(by_name, photos), footprint_m)
         found = places if found is None else found.or_else(places)
     return place_on_planes(found) if found is not None and found.known_N.all() else None
+
+
+def split_after_cutting(root: Path, class_map: ClassMap, photos: Path | None, bar: Bar = _no_bar) -> str:
+    """Divides patches that were just cut, so that training can begin; a split that is there already is kept.
+
+    Args:
+        root: The data root.
+        class_map: Classes to read masks by.
+        photos: Folder of the photos that patches were cut from; None where there is no single one.
+        bar: Told the progress.
+
+    Returns:
+        A sentence on the split, or on why there is none.
+
+    Raises:
+        DataError: A mask is broken, or the split cannot be written.
+    """
+    path = root / SPLITS
+    if not path.is_file():
+        try:
+            parts = make_parts(root, class_map, SplitRequest(photos=photos), bar)
+        except DataError as error:
+            return f"attention: no split was made: {error}"
+        return f"split by {parts.by}: {path}; look at it with `salakseg splits show`"
+    try:
+        index = index_patches(root)
+        split = read_split(path, index)
+    except DataError as error:
+        return f"attention: the split is older than the patches: {error} Or: `salakseg splits make {root} --overwrite`"
+    if (root / FILE_NAME).is_file():
+        write_parts(root / FILE_NAME, index, [role.value for role in uses_of_patches(index, split)])
+    return f"split: {path} is kept"
 
 
 def uses_of_patches(index: PatchIndex, split: Split) -> list[Role]:
