@@ -31,7 +31,7 @@ class LabelFlags:
 
     def source(self, class_map: "ClassMap") -> "LabelSource":
         """The labels for `salakseg.prepare.run`."""
-        from salakseg.prepare.labels import LabelOptions, open_labels  # type: ignore[import-not-found]
+        from salakseg.prepare.labels import LabelOptions, open_labels
         from salakseg.prepare.request import LabelSource
 
         options = LabelOptions(
