@@ -110,7 +110,11 @@ class Report:
         """One line on what was measured."""
         parts = [f"{self.split} split", counted(self.patches, "patch", "patches")]
         if self.findings is not None:
-            parts.append(counted(self.findings.photos, "photo", "photos"))
+            ground = self.findings.ground_blocks
+            if self.findings.photos > ground:
+                parts.append(counted(self.findings.photos - ground, "photo", "photos"))
+            if ground:
+                parts.append(counted(ground, "block of ground", "blocks of ground"))
         parts.append(self.way.text)
         if self.iteration is not None:
             parts.append(f"iteration {self.iteration:,}")

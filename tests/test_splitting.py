@@ -3,6 +3,7 @@
 import csv
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from salakseg.data.patches import index_patches
 from salakseg.data.spatial import SpatialPlan
 from salakseg.data.splits import Role, read_split
 from salakseg.errors import DataError
+from salakseg.prepare.footprints import write_parts
 from salakseg.prepare.splitting import By, SplitRequest, known_ground, make_parts, uses_of_patches
 
 UTM = "EPSG:32749"
@@ -134,6 +136,33 @@ def test_what_else_is_in_the_geopackage_stays(tmp_path: Path) -> None:
     assert list(frame.columns[:8]) == ["folder", "image", "source", "row", "col", "split", "valid", "labelled"]
     found = pyogrio.read_dataframe(root / "patches.gpkg", bbox=tuple(frame.total_bounds))  # the spatial index
     assert len(found) == 400
+
+
+def test_changes_that_another_program_has_not_put_into_the_file_yet_are_kept(tmp_path: Path) -> None:
+    root = prepared(tmp_path)
+    path = root / "patches.gpkg"
+    with closing(sqlite3.connect(path)) as other:  # as QGIS has it open
+        other.execute("PRAGMA journal_mode=WAL")
+        other.execute("CREATE TABLE notes (word TEXT)")
+        other.execute("INSERT INTO notes VALUES ('mine')")
+        other.commit()
+        assert path.with_name("patches.gpkg-wal").stat().st_size > 0
+        make_parts(root, SALAK, SplitRequest())
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT word FROM notes").fetchall() == [("mine",)]
+        assert connection.execute("SELECT count(*) FROM patches WHERE split = ''").fetchone() == (0,)
+
+
+def test_files_that_cannot_be_written(tmp_path: Path) -> None:
+    root = prepared(tmp_path)
+    (root / "blocks.csv").mkdir()
+    with pytest.raises(DataError, match="cannot take the split"):
+        make_parts(root, SALAK, SplitRequest(overwrite=True))
+    assert not (root / "splits.csv").exists()
+    (root / "patches.gpkg").write_bytes(b"no GeoPackage at all, but something else")
+    with pytest.raises(DataError, match=r"patches.gpkg cannot be written \(file is not a database\)"):
+        write_parts(root / "patches.gpkg", index_patches(root, use_blocks=False), ["val"] * 400)
+    assert not [path for path in root.iterdir() if path.name.startswith(".")]
 
 
 def test_by_folder_or_number_there_are_no_blocks_any_more(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ Axes: N patches of the index, two coordinates (longitude, latitude), four corner
 """
 
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ FILE_NAME = "patches.gpkg"
 LAYER = "patches"
 
 _COLUMNS = ["folder", "image", "source"]
+_BESIDE = ("-journal", "-wal", "-shm")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,24 +105,24 @@ def write_parts(path: Path, index: PatchIndex, parts: Sequence[str]) -> None:
     word = {(patch.folder, patch.stem): part for patch, part in zip(index.patches, parts, strict=True)}
     try:
         # In SQL, not through a table in memory: whatever else is in the file, such as styles, stays as it is
-        shutil.copyfile(path, hidden)
-        connection = sqlite3.connect(hidden)
-        try:
+        with closing(sqlite3.connect(hidden)) as connection:
+            with closing(sqlite3.connect(path)) as original:
+                original.backup(
+                    connection
+                )  # with what another program has changed and not yet put into the file itself
             _define_geometry_functions(connection)
             with connection:
                 rows = connection.execute(f"SELECT rowid, folder, image FROM {LAYER}").fetchall()
                 found = ((word.get((folder, os.path.splitext(image or "")[0])), row) for row, folder, image in rows)
                 connection.executemany(f"UPDATE {LAYER} SET split = ? WHERE rowid = ?", found)
-        finally:
-            connection.close()
+        _remove(path, _BESIDE)  # what SQLite keeps beside the old file would be applied to the new one
         hidden.replace(path)
     except (OSError, sqlite3.Error) as error:
         raise DataError(
             f"{path} cannot be written ({error}); close it in QGIS, see that the disk has space, and try again."
         ) from error
     finally:
-        for ending in ("", "-journal", "-wal", "-shm"):
-            hidden.with_name(hidden.name + ending).unlink(missing_ok=True)
+        _remove(hidden, ("", *_BESIDE))
 
 
 _ANEW = "let salakseg prepare write it anew, or divide without it: --by block, --by folder"
@@ -153,6 +154,11 @@ def _to_degrees(corner_M42: NDArray[np.float64], crs: Any, path: Path) -> NDArra
     if lost.any():
         raise DataError(f"{path}: {lost.sum()} patches lie where {crs.name} has no meaning; {_ANEW}")
     return degrees_M42
+
+
+def _remove(path: Path, endings: Sequence[str]) -> None:
+    for ending in endings:
+        path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
 def _define_geometry_functions(connection: sqlite3.Connection) -> None:

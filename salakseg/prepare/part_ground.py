@@ -35,6 +35,7 @@ MOST_PICTURES = 3000
 _PAPER: Color = (236, 236, 232)
 _LINE: Color = (255, 255, 255)
 _TINT = 0.45
+_TINT_ON_PAPER = 0.85
 _LINE_STRENGTH = 0.6
 _RIM = 16
 
@@ -82,7 +83,7 @@ def paint_site(index: PatchIndex, uses: Sequence[Role], ground: Ground, site: in
         _paste(canvas, index, int(inside[m]), outline_M42[m])
     roles = [uses[n] for n in inside.tolist()]
     sources = Counter(ground.source_N[n] for n in inside.tolist())
-    _tint(canvas, outline_M42, roles)
+    _tint(canvas, outline_M42, roles, _TINT if len(shown) else _TINT_ON_PAPER)
     if index.ground_blocks:
         blocks = [index.patches[n].photo.removesuffix(GAP_ENDING) for n in inside.tolist()]
         _line_blocks(canvas, outline_M42, blocks)
@@ -126,7 +127,7 @@ def _axes(outline_42: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
     return first, along, down
 
 
-def _tint(canvas: Image.Image, outline_M42: NDArray[np.float64], roles: Sequence[Role]) -> None:
+def _tint(canvas: Image.Image, outline_M42: NDArray[np.float64], roles: Sequence[Role], strength: float) -> None:
     """Lays each part's colour over its patches; where patches overlap, the gap gives way."""
     order = (Role.GAP, Role.UNLABELLED, Role.LABELLED, Role.VAL, Role.TEST)
     rings: dict[Role, dict[bytes, Ring]] = {role: {} for role in order}
@@ -136,7 +137,7 @@ def _tint(canvas: Image.Image, outline_M42: NDArray[np.float64], roles: Sequence
         cover = Image.new("L", canvas.size, 0)
         draw = ImageDraw.Draw(cover)
         for ring in rings[role].values():
-            draw.polygon(ring, fill=round(255 * _TINT))
+            draw.polygon(ring, fill=round(255 * strength))
         canvas.paste(Image.new("RGB", canvas.size, GROUND_COLORS[role]), (0, 0), cover)
 
 
