@@ -25,7 +25,7 @@ from salakseg.check.scan import Scan, scan_patches
 from salakseg.check.shift import Colours, folder_colours, shift_findings
 from salakseg.classes import ClassMap
 from salakseg.data.patches import PatchIndex, count_by_folder, list_patches
-from salakseg.data.splits import Role, Split, SplitPlan, read_split
+from salakseg.data.splits import Role, Split, SplitPlan, make_split, read_split
 from salakseg.errors import DataError
 
 SCHEMA = 1
@@ -210,14 +210,16 @@ def check_patches(question: Question, progress: Callable[[int, int], None] | Non
     index, problems = list_patches(question.root)
     split, refused = _split_of(question, index)
     scan = scan_patches(index, question.class_map, question.sample, progress)
+    misread = scan.survey.is_misread(len(question.class_map))  # what follows from it need not be told as well
     colours = folder_colours(scan)
     findings = [
         *layout_findings(index, problems),
         *file_findings(scan),
         *mask_findings(scan),
         *refused,
-        *label_findings(index),
-        *(() if scan.is_sample else class_findings(scan.survey, split, question.class_map)),
+        *(() if question.splits or scan.is_sample or misread else _split_to_be(scan, question.gap)),
+        *label_findings(index, split),
+        *(() if scan.is_sample or misread else class_findings(scan.survey, split, question.class_map)),
         *(() if split is None else overlap_findings(split, question.gap, question.ground)),
         *duplicate_findings(scan, split),
         *shift_findings(scan, colours),
@@ -251,6 +253,26 @@ def _split_of(question: Question, index: PatchIndex) -> tuple[Split | None, list
             "Mend the file, or remove it for a new split; what needs the parts was not judged.",
         )
         return None, [finding]
+
+
+def _split_to_be(scan: Scan, gap: int) -> list[Finding]:
+    """Whether training could make a split, where there is none yet."""
+    if not scan.survey.pixels:
+        return []  # that no patch is labelled is told elsewhere
+    try:
+        make_split(scan.index, scan.survey, scan.class_map, SplitPlan(gap=gap))
+    except DataError as error:
+        return [
+            Finding(
+                "no-split",
+                Severity.WARNING,
+                1,
+                (),
+                f"Training would refuse to make a split: {error}",
+                "Label photos further apart, or make a split of another kind before training.",
+            )
+        ]
+    return []
 
 
 def _folders(scan: Scan, colours: list[Colours]) -> tuple[Folder, ...]:
