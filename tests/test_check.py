@@ -14,7 +14,8 @@ from patch_sets import FIRST, FIRST_MASK, read, write
 from PIL import Image
 
 from salakseg.check.finding import TITLES, Finding, Severity, by_severity, counted, listed
-from salakseg.check.result import CheckResult, Question, check_patches
+from salakseg.check.result import CheckResult
+from salakseg.check.run import Question, check_patches
 from salakseg.classes import SALAK, ClassMap, LandClass
 from salakseg.data.patches import Photo, index_patches
 from salakseg.data.splits import Role, read_split
