@@ -28,7 +28,7 @@ import numpy as np
 from peers import peak_memory_mb
 from PIL import Image
 
-from salakseg.check.result import Question, check_patches
+from salakseg.check.run import Question, check_patches
 from salakseg.check.similar import near_pairs
 from salakseg.classes import SALAK
 from salakseg.data.scene import make_scene

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers import TINY, Salakseg, command, write_plantation
+from patch_sets import write_clean_set
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +27,12 @@ def salakseg() -> Salakseg:
 def plantation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small patch folder; not to be changed."""
     return write_plantation(tmp_path_factory.mktemp("plantation") / "patches")
+
+
+@pytest.fixture(scope="session")
+def clean_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A patch folder with a split and without a fault; not to be changed."""
+    return write_clean_set(tmp_path_factory.mktemp("clean") / "patches")
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import rasterio
 from helpers import SHARED_DATA
-from patch_sets import FIRST, FIRST_MASK, read, write, write_clean_set
+from patch_sets import FIRST, FIRST_MASK, read, write
 from PIL import Image
 
 from salakseg.check.finding import TITLES, Finding, Severity, by_severity, counted, listed
-from salakseg.check.result import CheckResult, Question, check_patches
+from salakseg.check.result import CheckResult
+from salakseg.check.run import Question, check_patches
 from salakseg.classes import SALAK, ClassMap, LandClass
 from salakseg.data.patches import Photo, index_patches
 from salakseg.data.splits import Role, read_split
@@ -24,16 +25,10 @@ SECOND = "salak-1-1/images/DJI_0464_patch_002_004.png"
 SECOND_MASK = SECOND.replace("images", "masks")
 
 
-@pytest.fixture(scope="session")
-def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A patch folder without a fault; not to be changed."""
-    return write_clean_set(tmp_path_factory.mktemp("clean") / "patches")
-
-
 @pytest.fixture
-def root(clean: Path, tmp_path: Path) -> Path:
+def root(clean_set: Path, tmp_path: Path) -> Path:
     """A copy of the clean folder, to plant a fault in."""
-    return Path(shutil.copytree(clean, tmp_path / "my patches"))
+    return Path(shutil.copytree(clean_set, tmp_path / "my patches"))
 
 
 def check(root: Path, class_map: ClassMap = SALAK, splits: bool = True, sample: int | None = None) -> CheckResult:
@@ -75,11 +70,11 @@ def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
-def test_a_clean_folder_passes(clean: Path) -> None:
-    result = check(clean)
+def test_a_clean_folder_passes(clean_set: Path) -> None:
+    result = check(clean_set)
     assert [finding.kind for finding in result.findings] == ["labelled-share"]
     assert not result.has_errors and result.verdict == "Ready for training: 0 errors, 0 warnings, 1 note."
-    index = index_patches(clean)
+    index = index_patches(clean_set)
     assert (result.patches, result.looked_at, result.labelled) == (len(index.patches),) * 2 + (index.labelled_count,)
     assert sum(int(folder.pixels_K.sum()) for folder in result.folders) == sum(
         int((read(index.mask_path(patch)) < 7).sum()) for patch in index.patches if patch.mask is not None
@@ -87,8 +82,8 @@ def test_a_clean_folder_passes(clean: Path) -> None:
     assert {part.name for part in result.parts} == {role.value for role in Role}
 
 
-def test_a_clean_folder_without_a_split_passes(clean: Path) -> None:
-    result = check(clean, splits=False)
+def test_a_clean_folder_without_a_split_passes(clean_set: Path) -> None:
+    result = check(clean_set, splits=False)
     assert [finding.kind for finding in result.findings] == ["labelled-share"]
     assert result.parts == () and "there is no split yet" in result.caption
 
@@ -261,6 +256,21 @@ def test_colours_in_no_class_with_counts_and_places(root: Path) -> None:
     assert (finding.count, finding.examples) == (2, (SECOND_MASK, FIRST_MASK))  # the worst first
     assert "104 pixels" in finding.message and "(1, 2, 3) 103 px, (9, 8, 7) 1 px" in finding.message
     assert finding.details == ("101 pixels, 2.5 % of it", "3 pixels, less than 0.1 % of it")
+
+
+def test_masks_drawn_by_another_class_mapping(root: Path) -> None:
+    other = ClassMap(tuple(LandClass(c.id, c.name, (10 * c.id, 77, 200)) for c in SALAK.classes))
+    for path in root.glob("*/masks/*"):
+        write(path, in_colors(path))
+    finding = only(check(root, other), "misread", Severity.ERROR, "unknown-colour", "empty-mask")
+    assert "they hold the colours (0, 0, 0)" in finding.message and "--class-mapping" in finding.remedy
+
+
+def test_masks_in_which_nothing_is_labelled(root: Path) -> None:
+    for path in root.glob("*/masks/*"):
+        write(path, np.full((64, 64), 255, np.uint8))
+    finding = only(check(root), "misread", Severity.ERROR, "empty-mask")
+    assert "Every pixel of the masks is 255" in finding.message
 
 
 def test_black_that_is_no_class_is_told(root: Path) -> None:
@@ -477,6 +487,21 @@ def test_nothing_but_labels(root: Path) -> None:
     assert (finding.kind, finding.severity) == ("no-unlabelled", Severity.NOTE)
 
 
+def test_a_split_that_leaves_nothing_unlabelled(root: Path) -> None:
+    for photo in role_of(root, Role.UNLABELLED, "salak-1-2"):
+        set_role(root, photo, Role.GAP)
+    finding = only(check(root), "no-unlabelled", Severity.WARNING)
+    assert "recipes with self-training refuse" in finding.message
+
+
+def test_too_few_photos_for_a_split(root: Path) -> None:
+    shutil.rmtree(root / "salak-1-2" / "masks")
+    for path in sorted(root.glob("salak-1-1/masks/*"))[12:]:
+        path.unlink()
+    found = {finding.kind: finding for finding in check(root, splits=False).findings}
+    assert found["no-split"].severity is Severity.WARNING and "too few for train" in found["no-split"].message
+
+
 def test_few_labels(root: Path) -> None:
     for path in sorted(root.glob("*/masks/*"))[2:]:
         path.unlink()
@@ -520,14 +545,14 @@ def test_a_sample_is_drawn_evenly_and_says_so(root: Path) -> None:
     assert not {"class-not-in-train", "class-unlabelled"} & {finding.kind for finding in result.findings}
 
 
-def test_a_sample_larger_than_the_folder_is_none(clean: Path) -> None:
-    assert not check(clean, sample=10_000).is_sample
+def test_a_sample_larger_than_the_folder_is_none(clean_set: Path) -> None:
+    assert not check(clean_set, sample=10_000).is_sample
 
 
-def test_progress_is_told_to_the_end(clean: Path) -> None:
+def test_progress_is_told_to_the_end(clean_set: Path) -> None:
     seen: list[tuple[int, int]] = []
-    check_patches(Question(clean, SALAK), lambda done, total: seen.append((done, total)))
-    patches = len(index_patches(clean).patches)
+    check_patches(Question(clean_set, SALAK), lambda done, total: seen.append((done, total)))
+    patches = len(index_patches(clean_set).patches)
     assert seen[-1] == (patches, patches) and seen == sorted(seen)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pytest
 from helpers import Salakseg, command
-from patch_sets import FIRST, FIRST_MASK, read, write, write_clean_set
+from patch_sets import FIRST, FIRST_MASK, read, write
 from PIL import Image
 
 from salakseg.check.output import check_output_folder
@@ -24,21 +24,16 @@ THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 EVIL = "[red]<img src=x onerror=alert(1)>&'"
 
 
-@pytest.fixture(scope="module")
-def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clean_set(tmp_path_factory.mktemp("clean") / "patches")
-
-
 @pytest.fixture
-def root(clean: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(clean, tmp_path / "my pätches"))
+def root(clean_set: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(clean_set, tmp_path / "my pätches"))
 
 
 @pytest.fixture(scope="module")
-def faulty(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def faulty(clean_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Faults of several kinds, in a folder of a name that means something to browsers and terminals."""
     root = tmp_path_factory.mktemp("faulty") / EVIL.replace("/", "-")
-    shutil.copytree(clean, root)
+    shutil.copytree(clean_set, root)
     (root / "salak-1-2").rename(root / EVIL.replace("/", "-"))
     os.remove(root / "splits.csv")
     strange = np.full((64, 64, 3), (1, 2, 3), np.uint8)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from patch_sets import read, write, write_clean_set
+from patch_sets import read, write
 
 from salakseg.check.scan import scan_patches
 from salakseg.check.stats import balanced_weights, stats_of
@@ -19,11 +19,6 @@ from salakseg.classes import SALAK
 from salakseg.data.patches import index_patches
 from salakseg.data.splits import Role, read_split
 from salakseg.train import losses
-
-
-@pytest.fixture(scope="module")
-def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clean_set(tmp_path_factory.mktemp("stats") / "patches")
 
 
 def test_the_weights_of_the_field_set() -> None:
@@ -40,9 +35,9 @@ def test_the_weights_are_those_of_the_training(pixels_K: NDArray[np.int64]) -> N
     np.testing.assert_allclose((weights * pixels_K)[counted], pixels_K.sum() / 7)
 
 
-def test_colours_and_pixels_are_numpys(patches: Path) -> None:
-    index = index_patches(patches)
-    split = read_split(patches / "splits.csv", index)
+def test_colours_and_pixels_are_numpys(clean_set: Path) -> None:
+    index = index_patches(clean_set)
+    split = read_split(clean_set / "splits.csv", index)
     stats = stats_of(scan_patches(index, SALAK), split)
     for folder in (*stats.folders, stats.everything):
         own = [patch for patch in index.patches if folder.name in ("", patch.folder)]
@@ -60,11 +55,11 @@ def test_colours_and_pixels_are_numpys(patches: Path) -> None:
     assert stats_of(scan_patches(index, SALAK), None).trained.pixels_K.sum() == stats.everything.pixels_K.sum()
 
 
-def test_the_command(patches: Path) -> None:
-    told = command("stats", patches).stdout
+def test_the_command(clean_set: Path) -> None:
+    told = command("stats", clean_set).stdout
     for word in ("Snake Fruit", "weight", "salak-1-2", "class_weights", "labelled", "std red", "all"):
         assert word in told
-    found = json.loads(command("stats", patches, "--json").stdout)
+    found = json.loads(command("stats", clean_set, "--json").stdout)
     assert set(found) == {"all", "folders", "parts", "unreadable", "unknown_pixels"}
     assert [one["name"] for one in found["folders"]] == ["salak-1-1", "salak-1-2"]
     shares = [c["share"] for c in found["all"]["classes"]]

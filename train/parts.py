@@ -138,11 +138,7 @@ def _finish_data(
 
 
 def _refuse_misread(survey: Survey, index: PatchIndex, class_map: ClassMap) -> None:
-    """Masks of which at most one class is understood, and that hold strangers beside it, were drawn by another map."""
-    if not survey.pixels:
-        return
-    total = survey.total(list(survey.pixels), len(class_map))
-    if not total.any() or (survey.unknown and (total > 0).sum() < 2):
+    if survey.is_misread(len(class_map)):
         colors = ", ".join(str(color) for color, _ in survey.unknown.most_common(3))
         seen = f"they hold the colours {colors}" if colors else "every pixel is 255"
         raise DataError(

@@ -134,11 +134,12 @@ def _finding(
 
 
 def _reason(scan: Scan, place: int, what: str) -> str:
-    """Why a file cannot be used, without its path, which stands beside it."""
+    """Why a file cannot be used, without its path, which stands beside it, and which Pillow spells out once more."""
     reason = scan.reasons.get((place, what), "")
     patch = scan.patches[place]
     path = scan.index.image_path(patch) if what == "picture" else scan.index.mask_path(patch)
-    return reason.replace(str(path), "").strip().partition(";")[0].rstrip(".")
+    reason = reason.replace(repr(str(path)), "").replace(str(path), "").partition(";")[0]
+    return " ".join(reason.split()).replace(" )", ")").rstrip(".")
 
 
 def _sizes(scan: Scan, fine: Flags) -> Iterator[Finding]:

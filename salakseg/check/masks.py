@@ -20,6 +20,8 @@ _REVERSED = 0.5
 def mask_findings(scan: Scan) -> Iterator[Finding]:
     """What is strange about the masks that can be read."""
     masks = scan.masks
+    if scan.survey.is_misread(len(scan.class_map)):
+        yield _misread(scan)
     backwards = masks["reversed"] > _REVERSED * masks["unknown"]
     rows = np.flatnonzero(backwards)
     if len(rows):
@@ -74,6 +76,21 @@ def survey_findings(survey: Survey, class_map: ClassMap) -> Iterator[Finding]:
         yield _reversed(len(survey.unknown_files), backwards, files)
     else:
         yield _unknown(len(survey.unknown_files), total, survey.unknown, class_map, files)
+
+
+def _misread(scan: Scan) -> Finding:
+    colors = listed([str(color) for color, _ in scan.survey.unknown.most_common(3)])
+    rows = np.flatnonzero(scan.masks["state"] == FINE)
+    return Finding(
+        "misread",
+        Severity.ERROR,
+        len(rows),
+        tuple(scan.mask_name(int(row)) for row in rows[:MOST_EXAMPLES]),
+        f"{'Of the masks hardly a pixel is understood' if colors else 'Every pixel of the masks is 255'} by "
+        f"{scan.class_map.source}, and training refuses them"
+        f"{f'; they hold the colours {colors}' if colors else ''}.",
+        "Name the class mapping that they were drawn by with --class-mapping, a colour for every class in it.",
+    )
 
 
 def _reversed(count: int, pixels: int, names: tuple[str, ...], details: tuple[str, ...] = ()) -> Finding:

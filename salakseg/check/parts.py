@@ -132,8 +132,8 @@ def _held_out(
     )
 
 
-def label_findings(index: PatchIndex) -> Iterator[Finding]:
-    """How many patches are labelled."""
+def label_findings(index: PatchIndex, split: Split | None) -> Iterator[Finding]:
+    """How many patches are labelled, and whether any is left for self-training."""
     labelled, total = index.labelled_count, len(index.patches)
     unlabelled = total - labelled
     if not labelled:
@@ -144,6 +144,15 @@ def label_findings(index: PatchIndex) -> Iterator[Finding]:
             (),
             "No patch has a mask, and without labels nothing can be learned.",
             "Put masks with the pictures' names into masks folders beside images.",
+        )
+    elif split is not None and not split.patches(index, Role.UNLABELLED):
+        yield Finding(
+            "no-unlabelled",
+            Severity.WARNING,
+            total,
+            (),
+            "The split leaves no unlabelled patch, and recipes with self-training refuse to start.",
+            "Add patches without masks, or train with --set selftraining.enabled=false.",
         )
     elif not unlabelled:
         yield Finding(

@@ -44,7 +44,7 @@ def check(
     Every picture and mask is read once. The exit status is 1 if there are errors.
     """
     from salakseg.check.output import check_output_folder, to_json, write_check
-    from salakseg.check.result import Question, check_patches
+    from salakseg.check.run import Question, check_patches
     from salakseg.check.terminal import render_check
     from salakseg.data.class_mapping import choose_class_map
     from salakseg.project import load_project

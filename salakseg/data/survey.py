@@ -35,6 +35,11 @@ class Survey:
         empty = np.zeros(num_classes, np.int64)
         return sum((self.pixels.get(photo, empty) for photo in photos), start=empty)
 
+    def is_misread(self, num_classes: int) -> bool:
+        """Whether the masks were drawn by another class map: at most one class is understood, beside strangers."""
+        total = self.total(list(self.pixels), num_classes)
+        return bool(self.pixels) and bool(not total.any() or (self.unknown and (total > 0).sum() < 2))
+
 
 def survey_masks(
     index: PatchIndex,
