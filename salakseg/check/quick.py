@@ -27,6 +27,6 @@ def quick_findings(index: PatchIndex, survey: Survey, split: Split, class_map: C
         *layout_findings(index),
         *survey_findings(survey, class_map),
         *class_findings(survey, split, class_map),
-        *overlap_findings(split, gap),
+        *overlap_findings(split, gap, unordered=index.ground_blocks),
     ]
     return list(by_severity(findings))

@@ -31,7 +31,6 @@ class Question:
         splits: File with the split; None if there is none yet.
         sample: Look at so many patches only; None for all.
         gap: Photos to either side of a held-out photo that should be used nowhere.
-        ground: Photos that are known to overlap; None where only their numbers can tell.
     """
 
     root: Path
@@ -39,7 +38,6 @@ class Question:
     splits: Path | None = None
     sample: int | None = None
     gap: int = SplitPlan().gap
-    ground: Ground | None = None
 
 
 def check_patches(question: Question, progress: Callable[[int, int], None] | None = None) -> CheckResult:
@@ -50,7 +48,8 @@ def check_patches(question: Question, progress: Callable[[int, int], None] | Non
         progress: Called with patches done and to do.
 
     Raises:
-        DataError: There is nothing to look at: no folder, or neither of the two layouts in it.
+        DataError: There is nothing to look at: no folder, or neither of the two layouts in it; or ``patches.gpkg`` is
+            damaged.
     """
     index, problems = list_patches(question.root)
     split, refused = _split_of(question, index)
@@ -65,7 +64,8 @@ def check_patches(question: Question, progress: Callable[[int, int], None] | Non
         *(() if question.splits or scan.is_sample or misread else _split_to_be(scan, question.gap)),
         *label_findings(index, split),
         *(() if scan.is_sample or misread else class_findings(scan.survey, split, question.class_map)),
-        *(() if split is None else overlap_findings(split, question.gap, question.ground)),
+        *(() if split is None else overlap_findings(split, question.gap, unordered=index.ground_blocks)),
+        *(() if split is None else overlap_findings(split, question.gap, _known_overlaps(index, split))),
         *duplicate_findings(scan, split),
         *shift_findings(scan, colours),
     ]
@@ -81,6 +81,12 @@ def check_patches(question: Question, progress: Callable[[int, int], None] | Non
         photos=len(index.photos()),
         looked_at=len(scan.patches),
     )
+
+
+def _known_overlaps(index: PatchIndex, split: Split) -> Ground:
+    from salakseg.prepare.shared_ground import shared_ground  # brings along what a machine for training may lack
+
+    return shared_ground(index, split) or ()
 
 
 def _split_of(question: Question, index: PatchIndex) -> tuple[Split | None, list[Finding]]:
