@@ -91,7 +91,7 @@ def read_footprints(path: Path, index: PatchIndex) -> Footprints:
 
 
 def write_parts(path: Path, index: PatchIndex, parts: Sequence[str]) -> None:
-    """Writes what each patch is used for into the column ``split``; the file changes in one step.
+    """Writes what each patch is used for into the column ``split``; the file changes in one step, or not at all.
 
     Args:
         path: ``patches.gpkg``.
@@ -104,17 +104,19 @@ def write_parts(path: Path, index: PatchIndex, parts: Sequence[str]) -> None:
     hidden = path.with_name(f".{path.name}.part")
     word = {(patch.folder, patch.stem): part for patch, part in zip(index.patches, parts, strict=True)}
     try:
+        _remove(hidden, ("", *_BESIDE))
         # In SQL, not through a table in memory: whatever else is in the file, such as styles, stays as it is
         with closing(sqlite3.connect(hidden)) as connection:
             with closing(sqlite3.connect(path)) as original:
-                original.backup(
-                    connection
-                )  # with what another program has changed and not yet put into the file itself
+                original.backup(connection)  # a copy of the file may lack what another program has just changed
             _define_geometry_functions(connection)
             with connection:
-                rows = connection.execute(f"SELECT rowid, folder, image FROM {LAYER}").fetchall()
-                found = ((word.get((folder, os.path.splitext(image or "")[0])), row) for row, folder, image in rows)
-                connection.executemany(f"UPDATE {LAYER} SET split = ? WHERE rowid = ?", found)
+                rows = connection.execute(f"SELECT rowid, folder, image, split FROM {LAYER}").fetchall()
+                named = [((folder, os.path.splitext(image or "")[0]), row, old) for row, folder, image, old in rows]
+                changed = [(word.get(key, ""), row) for key, row, old in named if word.get(key, "") != old]
+                connection.executemany(f"UPDATE {LAYER} SET split = ? WHERE rowid = ?", changed)
+        if not changed:
+            return  # the same parts again leave the file as it is, to the byte
         _remove(path, _BESIDE)  # what SQLite keeps beside the old file would be applied to the new one
         hidden.replace(path)
     except (OSError, sqlite3.Error) as error:
