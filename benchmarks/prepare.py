@@ -14,8 +14,7 @@ pillow             read and encode with Pillow's encoder at its default level, f
 prepare            what `salakseg prepare` does: the same, and the labels burned from their polygons, checksums, files,
                    record, index; all of it on the disk at the end
 
-Without the room of labels (`salakseg.prepare.labels`) the rectangles are burned here; the JSON says by whom. Memory is
-the peak of a process of its own for a quarter of the side and for the side.
+Memory is the peak of a process of its own for a quarter of the side and for the side.
 """
 
 import argparse
@@ -41,7 +40,6 @@ from affine import Affine
 from numpy.typing import NDArray
 from peers import peak_memory_mb
 from PIL import Image
-from rasterio.features import rasterize
 from rasterio.windows import Window
 
 from salakseg.classes import SALAK
@@ -51,6 +49,7 @@ from salakseg.mapping.raster import gdal_settings
 from salakseg.prepare.cut import Cutter, Patch, _read_ahead
 from salakseg.prepare.finding import SourceFile
 from salakseg.prepare.grid import Grid, Labels
+from salakseg.prepare.labelling.labels import LabelOptions, open_labels
 from salakseg.prepare.request import LabelSource, Request
 from salakseg.prepare.run import prepare
 from salakseg.prepare.sources import open_source
@@ -88,7 +87,6 @@ def setting(arguments: argparse.Namespace) -> dict[str, Any]:
         "side": arguments.side,
         "patch": PATCH,
         "repeats": arguments.repeats,
-        "labels": "salakseg.prepare.labels" if open_labels_of() else "rasterize",
         "cores": os.cpu_count(),
         "machine": platform.platform(),
     }
@@ -122,47 +120,9 @@ def write_inputs(folder: Path, side: int) -> tuple[Path, Path]:
     return mosaic, polygons
 
 
-def open_labels_of() -> Any:  # noqa: ANN401
-    try:
-        from salakseg.prepare import labels
-    except ImportError:
-        return None
-    return labels
-
-
-class Burned:
-    """Polygons, burned window by window."""
-
-    def __init__(self, path: Path, grid: Grid) -> None:
-        table = gpd.read_file(path)
-        self._tree = shapely.STRtree(table.geometry.to_numpy())
-        self._ids = [SALAK.names.index(name) for name in table["class_name"]]
-        self._grid = grid
-
-    def read(self, row: int, col: int, height: int, width: int) -> NDArray[np.uint8]:
-        window = self._grid.window(row, col, height, width)
-        left, top = window.transform.c, window.transform.f
-        box = shapely.box(left, top + height * window.transform.e, left + width * window.transform.a, top)
-        shapes = [(self._tree.geometries[n], self._ids[n]) for n in sorted(self._tree.query(box))]
-        if not shapes:
-            return np.full((height, width), 255, np.uint8)
-        label_HW: NDArray[np.uint8] = rasterize(
-            shapes, (height, width), fill=255, transform=window.transform, dtype="uint8"
-        )
-        return label_HW
-
-    def close(self) -> None:
-        pass
-
-
 def label_source(polygons: Path) -> LabelSource:
-    room = open_labels_of()
-
     def open_one(grid: Grid, source: Path) -> Labels | None:
-        if room is None:
-            return Burned(polygons, grid)
-        labels: Labels | None = room.open_labels(polygons, grid, source, SALAK, room.LabelOptions())
-        return labels
+        return open_labels(polygons, grid, source, SALAK, LabelOptions())
 
     return LabelSource({}, open_one, lambda source: [polygons])
 

@@ -15,7 +15,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from salakseg.classes import SALAK
 from salakseg.prepare.grid import Grid
-from salakseg.prepare.labels import LabelOptions, SourceLabels, open_labels
+from salakseg.prepare.labelling.labels import LabelOptions, SourceLabels, open_labels
 
 UTM = Affine(0.05, 0.0, 431000.0, 0.0, -0.05, 9154000.0)
 PLACES = {

@@ -22,8 +22,8 @@ from salakseg.classes import SALAK, ClassMap, LandClass
 from salakseg.data.patches import Photo, index_patches
 from salakseg.data.splits import Role, Split, read_split, write_split
 from salakseg.errors import DataError
-from salakseg.prepare.shared_ground import shared_ground
-from salakseg.prepare.splitting import SplitRequest, make_parts
+from salakseg.prepare.parts.shared_ground import shared_ground
+from salakseg.prepare.parts.splitting import SplitRequest, make_parts
 
 SECOND = "salak-1-1/images/DJI_0464_patch_002_004.png"
 SECOND_MASK = SECOND.replace("images", "masks")

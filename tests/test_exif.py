@@ -10,9 +10,9 @@ from PIL import Image
 
 from salakseg.data.patches import Photo, index_patches
 from salakseg.errors import DataError
-from salakseg.prepare.exif import read_shot
-from salakseg.prepare.photo_places import find_photos, photo_footprints
-from salakseg.prepare.planes import place_on_planes
+from salakseg.prepare.parts.exif import read_shot
+from salakseg.prepare.parts.photo_places import find_photos, photo_footprints
+from salakseg.prepare.parts.planes import place_on_planes
 
 # A 24 mm lens (for 35 mm film) at 100 m: 43.27 / 24 x 100 m from corner to corner
 DIAGONAL_M = 100 * math.hypot(36, 24) / 24

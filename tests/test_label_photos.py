@@ -21,8 +21,8 @@ from salakseg.classes import SALAK, ClassMap
 from salakseg.data.masks import read_mask
 from salakseg.errors import DataError
 from salakseg.prepare.grid import Grid
-from salakseg.prepare.labels import LabelOptions, find_label_file, open_labels, summarise, unused_label_files
-from salakseg.prepare.rle import decode_rle
+from salakseg.prepare.labelling.labels import LabelOptions, find_label_file, open_labels, summarise, unused_label_files
+from salakseg.prepare.labelling.rle import decode_rle
 
 PHOTO = Path("flight 1/DJI_0001.JPG")
 GRID = photo_grid(6, 8)

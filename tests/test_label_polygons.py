@@ -20,11 +20,11 @@ from rasterio.warp import transform, transform_geom
 
 from salakseg.classes import SALAK, ClassMap, LandClass
 from salakseg.errors import DataError
-from salakseg.prepare import shapes as shapes_module
 from salakseg.prepare.grid import Grid
-from salakseg.prepare.labels import LabelOptions, open_labels, summarise
-from salakseg.prepare.placing import place
-from salakseg.prepare.shapes import ShapeLabels, burn, clean_polygons, needed_vertices
+from salakseg.prepare.labelling import shapes as shapes_module
+from salakseg.prepare.labelling.labels import LabelOptions, open_labels, summarise
+from salakseg.prepare.labelling.placing import place
+from salakseg.prepare.labelling.shapes import ShapeLabels, burn, clean_polygons, needed_vertices
 
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 NAMES = SALAK.names

@@ -19,10 +19,10 @@ from rasterio.windows import Window
 from salakseg.classes import SALAK, ClassMap, LandClass
 from salakseg.data.masks import read_mask
 from salakseg.errors import DataError
-from salakseg.prepare import rasters
 from salakseg.prepare.grid import Grid
-from salakseg.prepare.labels import LabelOptions, open_labels, summarise
-from salakseg.prepare.raster_codes import Decoder
+from salakseg.prepare.labelling import rasters
+from salakseg.prepare.labelling.labels import LabelOptions, open_labels, summarise
+from salakseg.prepare.labelling.raster_codes import Decoder
 
 quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PLAIN_READ = Decoder.read

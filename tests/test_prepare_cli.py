@@ -37,14 +37,14 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         heard.append((path, class_map.names, options))
         return None if source.stem.startswith("bare") else ArrayLabels(random_label(grid.height, grid.width))
 
-    room = ModuleType("salakseg.prepare.labels")
+    room = ModuleType("salakseg.prepare.labelling.labels")
     vars(room).update(
         LabelOptions=Options,
         open_labels=open_labels,
         find_label_file=lambda folder, source: None,
         summarise=lambda facts: [f"labels: {len(facts)} sources"],
     )
-    monkeypatch.setitem(sys.modules, "salakseg.prepare.labels", room)
+    monkeypatch.setitem(sys.modules, "salakseg.prepare.labelling.labels", room)
     return heard
 
 

@@ -21,8 +21,8 @@ from salakseg.data.patches import index_patches
 from salakseg.data.spatial import SpatialPlan
 from salakseg.data.splits import Role, read_split
 from salakseg.errors import DataError
-from salakseg.prepare.footprints import write_parts
-from salakseg.prepare.splitting import By, SplitRequest, known_ground, make_parts, uses_of_patches
+from salakseg.prepare.parts.footprints import write_parts
+from salakseg.prepare.parts.splitting import By, SplitRequest, known_ground, make_parts, uses_of_patches
 
 UTM = "EPSG:32749"
 METRES = Affine.translation(430_000, 9_170_000) @ Affine.scale(0.05, -0.05)

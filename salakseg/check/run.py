@@ -84,7 +84,7 @@ def check_patches(question: Question, progress: Callable[[int, int], None] | Non
 
 
 def _known_overlaps(index: PatchIndex, split: Split) -> Ground:
-    from salakseg.prepare.shared_ground import shared_ground  # brings along what a machine for training may lack
+    from salakseg.prepare.parts.shared_ground import shared_ground  # brings along what a machine for training may lack
 
     return shared_ground(index, split) or ()
 

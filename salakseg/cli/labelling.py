@@ -31,7 +31,7 @@ class LabelFlags:
 
     def source(self, class_map: "ClassMap") -> "LabelSource":
         """The labels for `salakseg.prepare.run`."""
-        from salakseg.prepare.labels import LabelOptions, open_labels
+        from salakseg.prepare.labelling.labels import LabelOptions, open_labels
         from salakseg.prepare.request import LabelSource
 
         options = LabelOptions(
@@ -55,7 +55,7 @@ class LabelFlags:
 
     def files(self, source: Path) -> Sequence[Path]:
         """The files that hold the labels of a source."""
-        from salakseg.prepare.labels import find_label_file
+        from salakseg.prepare.labelling.labels import find_label_file
 
         found: list[Path] = []
         for path in (self.path, self.reviewed):
@@ -66,7 +66,7 @@ class LabelFlags:
 
     def lines(self) -> list[str]:
         """What was found in the labels, for the user."""
-        from salakseg.prepare.labels import summarise
+        from salakseg.prepare.labelling.labels import summarise
 
         lines: list[str] = summarise(self.facts)
         return lines

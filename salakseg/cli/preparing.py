@@ -177,7 +177,7 @@ def prepare(
 
 
 def _split(summary: "Summary", sources: list[Path]) -> None:
-    from salakseg.prepare.splitting import split_after_cutting
+    from salakseg.prepare.parts.splitting import split_after_cutting
 
     photos = sources[0] if len(sources) == 1 and sources[0].is_dir() else None
     with progress_bar("splits", "files") as bar:

@@ -12,7 +12,7 @@ from salakseg.errors import DataError, ProjectError
 if TYPE_CHECKING:
     from salakseg.classes import ClassMap
     from salakseg.data.survey import Survey
-    from salakseg.prepare.part_shares import PartShares
+    from salakseg.prepare.parts.part_shares import PartShares
 
 PICTURE = "splits.png"
 
@@ -101,9 +101,9 @@ def make(
     splits.png shows them.
     """
     from salakseg.data.spatial import SpatialPlan
-    from salakseg.prepare.part_picture import draw_parts
-    from salakseg.prepare.part_shares import part_shares
-    from salakseg.prepare.splitting import SplitRequest, known_ground, make_parts, refuse_existing
+    from salakseg.prepare.parts.part_picture import draw_parts
+    from salakseg.prepare.parts.part_shares import part_shares
+    from salakseg.prepare.parts.splitting import SplitRequest, known_ground, make_parts, refuse_existing
 
     if val_share + test_share > 0.9:
         raise DataError(
@@ -148,9 +148,9 @@ def show(
     from salakseg.data.patches import index_patches
     from salakseg.data.splits import SPLITS, read_split
     from salakseg.data.survey import survey_masks
-    from salakseg.prepare.part_picture import draw_parts
-    from salakseg.prepare.part_shares import part_shares
-    from salakseg.prepare.splitting import known_ground
+    from salakseg.prepare.parts.part_picture import draw_parts
+    from salakseg.prepare.parts.part_shares import part_shares
+    from salakseg.prepare.parts.splitting import known_ground
 
     folder, class_map = _project_data(root, class_mapping)
     index = index_patches(folder)

@@ -14,9 +14,9 @@ from salakseg.data.patches import PatchIndex, Photo, natural_key
 from salakseg.data.splits import Role, Split, flight_places
 from salakseg.errors import DataError
 from salakseg.mapping.files import put_bytes
-from salakseg.prepare.part_ground import GROUND_COLORS, paint_site
-from salakseg.prepare.planes import Ground
-from salakseg.prepare.splitting import uses_of_patches
+from salakseg.prepare.parts.part_ground import GROUND_COLORS, paint_site
+from salakseg.prepare.parts.planes import Ground
+from salakseg.prepare.parts.splitting import uses_of_patches
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

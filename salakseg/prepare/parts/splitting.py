@@ -22,9 +22,9 @@ from salakseg.data.spatial import GAP, TEST, VAL, SpatialDivision, SpatialPlan, 
 from salakseg.data.splits import SPLITS, Role, Split, SplitPlan, make_split, read_split, write_split
 from salakseg.data.survey import Survey, survey_masks
 from salakseg.errors import DataError
-from salakseg.prepare.footprints import FILE_NAME, Footprints, read_footprints, write_parts
-from salakseg.prepare.photo_places import find_photos, photo_footprints
-from salakseg.prepare.planes import Ground, place_on_planes
+from salakseg.prepare.parts.footprints import FILE_NAME, Footprints, read_footprints, write_parts
+from salakseg.prepare.parts.photo_places import find_photos, photo_footprints
+from salakseg.prepare.parts.planes import Ground, place_on_planes
 
 By = Literal["auto", "square", "gps", "block", "folder"]
 Bar = Callable[[str, int, int], None]

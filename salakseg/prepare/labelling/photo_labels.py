@@ -16,11 +16,11 @@ from PIL import Image
 
 from salakseg.classes import ClassMap
 from salakseg.data.masks import read_mask
-from salakseg.prepare.frame import Frame, check_size
-from salakseg.prepare.label_facts import LabelFacts, Stranger
-from salakseg.prepare.label_lookup import IGNORED, UNLABELLED, ClassLookup, layering
-from salakseg.prepare.nearest import affine_map
-from salakseg.prepare.shapes import burn, clean_polygons
+from salakseg.prepare.labelling.frame import Frame, check_size
+from salakseg.prepare.labelling.label_facts import LabelFacts, Stranger
+from salakseg.prepare.labelling.label_lookup import IGNORED, UNLABELLED, ClassLookup, layering
+from salakseg.prepare.labelling.nearest import affine_map
+from salakseg.prepare.labelling.shapes import burn, clean_polygons
 
 
 @dataclass(frozen=True, slots=True)

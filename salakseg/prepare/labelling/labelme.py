@@ -15,12 +15,12 @@ from PIL import Image
 
 from salakseg.classes import ClassMap
 from salakseg.errors import DataError
-from salakseg.prepare.frame import Frame, check_stated_size
-from salakseg.prepare.json_files import read_json, stem_of
-from salakseg.prepare.label_facts import LabelFacts
-from salakseg.prepare.label_lookup import ClassLookup, refuse_unknown
-from salakseg.prepare.label_options import LabelOptions
-from salakseg.prepare.photo_labels import Drawn, PictureLabels, paint
+from salakseg.prepare.labelling.frame import Frame, check_stated_size
+from salakseg.prepare.labelling.json_files import read_json, stem_of
+from salakseg.prepare.labelling.label_facts import LabelFacts
+from salakseg.prepare.labelling.label_lookup import ClassLookup, refuse_unknown
+from salakseg.prepare.labelling.label_options import LabelOptions
+from salakseg.prepare.labelling.photo_labels import Drawn, PictureLabels, paint
 
 _CIRCLE_STRAY_PX = 0.02
 """How far the polygon that stands for a circle may lie within it."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salakseg.errors import DataError
-from salakseg.prepare.label_lookup import ClassLookup, is_blank, refuse_unknown
+from salakseg.prepare.labelling.label_lookup import ClassLookup, is_blank, refuse_unknown
 
 NO_CLASS = -1
 

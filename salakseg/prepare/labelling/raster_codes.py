@@ -13,8 +13,8 @@ from rasterio.windows import Window
 
 from salakseg.classes import IGNORE_INDEX, ClassMap, Color
 from salakseg.errors import DataError
-from salakseg.prepare.label_facts import LabelFacts, Stranger
-from salakseg.prepare.label_lookup import IGNORED, UNLABELLED
+from salakseg.prepare.labelling.label_facts import LabelFacts, Stranger
+from salakseg.prepare.labelling.label_lookup import IGNORED, UNLABELLED
 
 _PART = 1024
 """Side of the windows in which a file is gone through, pixels."""

@@ -16,13 +16,13 @@ from rasterio.errors import CRSError
 
 from salakseg.classes import ClassMap
 from salakseg.errors import DataError
-from salakseg.prepare.columns import NO_CLASS, find_class_column
 from salakseg.prepare.grid import Grid
-from salakseg.prepare.label_facts import LabelFacts
-from salakseg.prepare.label_lookup import IGNORED, ClassLookup, is_blank, layering
-from salakseg.prepare.label_options import LabelOptions
-from salakseg.prepare.placing import place
-from salakseg.prepare.shapes import ShapeLabels, clean_polygons
+from salakseg.prepare.labelling.columns import NO_CLASS, find_class_column
+from salakseg.prepare.labelling.label_facts import LabelFacts
+from salakseg.prepare.labelling.label_lookup import IGNORED, ClassLookup, is_blank, layering
+from salakseg.prepare.labelling.label_options import LabelOptions
+from salakseg.prepare.labelling.placing import place
+from salakseg.prepare.labelling.shapes import ShapeLabels, clean_polygons
 
 _READ_ERRORS = (DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError, shapely.errors.ShapelyError)
 _WORLD = (-361.0, -91.0, 361.0, 91.0)

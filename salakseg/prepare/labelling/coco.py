@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from salakseg.classes import ClassMap
 from salakseg.data.masks import read_image
 from salakseg.errors import DataError
-from salakseg.prepare.frame import Frame, check_size, check_stated_size
-from salakseg.prepare.json_files import file_parts, read_json, stem_of
-from salakseg.prepare.label_facts import LabelFacts
-from salakseg.prepare.label_lookup import ClassLookup, refuse_unknown
-from salakseg.prepare.label_options import LabelOptions
-from salakseg.prepare.photo_labels import Drawn, PictureLabels, paint
-from salakseg.prepare.rle import decode_rle
+from salakseg.prepare.labelling.frame import Frame, check_size, check_stated_size
+from salakseg.prepare.labelling.json_files import file_parts, read_json, stem_of
+from salakseg.prepare.labelling.label_facts import LabelFacts
+from salakseg.prepare.labelling.label_lookup import ClassLookup, refuse_unknown
+from salakseg.prepare.labelling.label_options import LabelOptions
+from salakseg.prepare.labelling.photo_labels import Drawn, PictureLabels, paint
+from salakseg.prepare.labelling.rle import decode_rle
 
 
 @dataclass(slots=True)

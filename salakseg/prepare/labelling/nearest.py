@@ -8,7 +8,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from salakseg.prepare.grid import Grid
-from salakseg.prepare.placing import project, to_coordinates, to_pixels
+from salakseg.prepare.labelling.placing import project, to_coordinates, to_pixels
 
 PixelMap = Callable[[int, int, int, int], tuple[NDArray[np.int64], NDArray[np.int64]]]
 """From a window (row, column, height, width) to the rows and columns of the other raster's pixels, int64

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from salakseg.data.patches import IMAGE_SUFFIXES, PatchIndex, Photo
 from salakseg.errors import DataError
 from salakseg.mapping.geodesy import metres_a_radian
-from salakseg.prepare.exif import Shot, read_shot
-from salakseg.prepare.footprints import Footprints
+from salakseg.prepare.parts.exif import Shot, read_shot
+from salakseg.prepare.parts.footprints import Footprints
 
 SOURCE = "photos"
 """What blocks of ground are called after that photos alone show."""

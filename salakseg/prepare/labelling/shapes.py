@@ -15,7 +15,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio import features
 
-from salakseg.prepare.label_lookup import UNLABELLED
+from salakseg.prepare.labelling.label_lookup import UNLABELLED
 
 BLOCK_HEIGHT, BLOCK_WIDTH = 512, 2048
 """Rows and columns that are burned at once: a block is burned for many patches, and a row of blocks fits in memory."""

@@ -11,25 +11,25 @@ from numpy.typing import NDArray
 
 from salakseg.classes import BACKGROUND, IGNORE_INDEX, ClassMap
 from salakseg.errors import DataError
-from salakseg.prepare.coco import open_coco
-from salakseg.prepare.frame import source_frame
 from salakseg.prepare.grid import Grid, Labels
-from salakseg.prepare.json_files import json_kind, read_json, stem_of
-from salakseg.prepare.label_facts import LabelFacts, summarise
-from salakseg.prepare.label_files import (
+from salakseg.prepare.labelling.coco import open_coco
+from salakseg.prepare.labelling.frame import source_frame
+from salakseg.prepare.labelling.json_files import json_kind, read_json, stem_of
+from salakseg.prepare.labelling.label_facts import LabelFacts, summarise
+from salakseg.prepare.labelling.label_files import (
     LABEL_SUFFIXES,
     POLYGON_SUFFIXES,
     RASTER_SUFFIXES,
     find_label_file,
     unused_label_files,
 )
-from salakseg.prepare.label_lookup import IGNORED, UNLABELLED
-from salakseg.prepare.label_options import Fill, LabelOptions
-from salakseg.prepare.labelme import open_labelme
-from salakseg.prepare.photo_labels import open_mask
-from salakseg.prepare.polygons import open_polygons
-from salakseg.prepare.rasters import RasterLabels
-from salakseg.prepare.shapes import ShapeLabels, read_within
+from salakseg.prepare.labelling.label_lookup import IGNORED, UNLABELLED
+from salakseg.prepare.labelling.label_options import Fill, LabelOptions
+from salakseg.prepare.labelling.labelme import open_labelme
+from salakseg.prepare.labelling.photo_labels import open_mask
+from salakseg.prepare.labelling.polygons import open_polygons
+from salakseg.prepare.labelling.rasters import RasterLabels
+from salakseg.prepare.labelling.shapes import ShapeLabels, read_within
 
 __all__ = ["Fill", "LabelOptions", "SourceLabels", "find_label_file", "open_labels", "summarise", "unused_label_files"]
 

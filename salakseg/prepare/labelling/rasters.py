@@ -14,13 +14,13 @@ from rasterio.windows import Window
 from salakseg.classes import ClassMap
 from salakseg.errors import DataError
 from salakseg.mapping.opening import without_place
-from salakseg.prepare.frame import check_size, source_frame
 from salakseg.prepare.grid import Grid
-from salakseg.prepare.label_facts import LabelFacts
-from salakseg.prepare.label_lookup import UNLABELLED
-from salakseg.prepare.nearest import PixelMap, affine_map, projected_map
-from salakseg.prepare.placing import place, to_coordinates
-from salakseg.prepare.raster_codes import Decoder, survey
+from salakseg.prepare.labelling.frame import check_size, source_frame
+from salakseg.prepare.labelling.label_facts import LabelFacts
+from salakseg.prepare.labelling.label_lookup import UNLABELLED
+from salakseg.prepare.labelling.nearest import PixelMap, affine_map, projected_map
+from salakseg.prepare.labelling.placing import place, to_coordinates
+from salakseg.prepare.labelling.raster_codes import Decoder, survey
 
 _LARGEST = 2**26
 """Label pixels that are held at once; labels far finer than the source are read in parts."""

@@ -14,8 +14,8 @@ from salakseg.data.masks import read_image
 from salakseg.data.patches import PatchIndex
 from salakseg.data.splits import Role
 from salakseg.errors import DataError
-from salakseg.prepare.photo_places import SOURCE
-from salakseg.prepare.planes import Ground
+from salakseg.prepare.parts.photo_places import SOURCE
+from salakseg.prepare.parts.planes import Ground
 
 # Okabe and Ito's colours, told apart by colour-blind people too; whatever trains is cool, what is held out warm
 GROUND_COLORS: dict[Role, Color] = {

@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from salakseg.errors import DataError
-from salakseg.prepare.footprints import Footprints
+from salakseg.prepare.parts.footprints import Footprints
 
 SITE_DEGREES = 0.5
 """Patches further apart than twice this are at different sites, unless others lie between them."""

@@ -10,7 +10,7 @@ from salakseg.classes import ClassMap
 from salakseg.data.patches import PatchIndex
 from salakseg.data.splits import Role, Split
 from salakseg.data.survey import Survey
-from salakseg.prepare.splitting import uses_of_patches
+from salakseg.prepare.parts.splitting import uses_of_patches
 
 
 @dataclass(frozen=True, slots=True, eq=False)

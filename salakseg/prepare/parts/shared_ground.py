@@ -5,8 +5,8 @@ import shapely
 
 from salakseg.data.patches import PatchIndex, Photo
 from salakseg.data.splits import HELD_OUT, Role, Split
-from salakseg.prepare.footprints import FILE_NAME, Footprints, read_footprints
-from salakseg.prepare.planes import place_on_planes
+from salakseg.prepare.parts.footprints import FILE_NAME, Footprints, read_footprints
+from salakseg.prepare.parts.planes import place_on_planes
 
 _TOUCH_M = 0.01
 """Metres that neighbours may share without sharing ground: footprints went through two projections."""

@@ -1,0 +1,1 @@
+"""Parts that share no ground: where patches are, and how they are divided."""
