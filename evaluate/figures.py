@@ -171,7 +171,7 @@ def _draw_bars(axes: "Axes", report: Report) -> None:
     axes.set(xlim=(0, 1), ylim=(len(classes) - 0.5, -0.5), yticks=[], xticks=np.linspace(0, 1, 6))
     estimates = ", estimates" if comparison is not None and comparison.target.estimates else ""
     line = "" if comparison is None else f"   (upright line: {comparison.target.name} target{estimates})"
-    whiskers = "" if report.findings is None else ", whiskers: 95 % interval"
+    whiskers = "" if np.isnan(report.interval("iou").low).all() else ", whiskers: 95 % interval"
     axes.set_xlabel(f"IoU{whiskers}{line}", fontsize=_SMALL, color=_INK, parse_math=False)
     axes.tick_params(labelsize=_SMALL, color=_QUIET, labelcolor=_INK)
     axes.grid(axis="x", color="#e4e4e4", zorder=0)

@@ -129,7 +129,7 @@ class Report:
         """Every sentence that belongs under the figures: the notes, then what the figures themselves call for."""
         remarks = list(self.notes)
         if self.data is not None:
-            remarks.append(f"Measured on the patches in {self.data}.")
+            remarks.append(f"Measured on the patches in the folder {self.data}.")
         if self.stored:
             remarks.append("The data was not at hand: these are the figures stored at training time.")
         if self.split == "val":

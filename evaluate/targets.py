@@ -215,10 +215,12 @@ def _parse_target(text: str, source: str) -> Target:
     except tomllib.TOMLDecodeError as error:
         raise TargetError(f"{_upper_first(source)} is not valid TOML ({error}); mend that line.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        reason = first["msg"].removeprefix("Value error, ")
-        raise TargetError(f"{_upper_first(source)} does not fit at {where!r}: {reason}; mend that entry.") from error
+        faults = [
+            f"{'.'.join(map(str, one['loc'])) or 'the whole'!r}: {one['msg'].removeprefix('Value error, ')}"
+            for one in error.errors()
+        ]
+        what = "that entry" if len(faults) == 1 else "those entries"
+        raise TargetError(f"{_upper_first(source)} does not fit at {'; '.join(faults)}; mend {what}.") from error
 
 
 def _upper_first(sentence: str) -> str:

@@ -32,7 +32,17 @@ from salakseg.evaluate.files import FILES
 from salakseg.export.onnx_file import read_onnx
 from salakseg.export.sidecars import BUNDLED, write_sidecars
 from salakseg.network import metadata as keys
-from salakseg.network.bundle import CONFIG, LEFT_OUT, MODEL, SCHEMA, SCHEMA_VERSION, TENSORS, WEIGHTS, read_config
+from salakseg.network.bundle import (
+    CONFIG,
+    LEFT_OUT,
+    MODEL,
+    SCHEMA,
+    SCHEMA_VERSION,
+    TENSORS,
+    WEIGHTS,
+    is_bundle,
+    read_config,
+)
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
 from salakseg.network.config import published_recipe
 from salakseg.network.digest import sha256_of
@@ -102,8 +112,12 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         raise ExportError(f"The folder of {folder} does not exist; make it first.")
     if folder.resolve() in (Path.cwd().resolve(), *Path.cwd().resolve().parents):
         raise ExportError(f"{folder} is the folder that you are in, or above it; name a new one, such as release.")
-    if not os.access(above, os.W_OK):
-        raise ExportError(f"The folder of {folder} cannot be written to; name one elsewhere.")
+    if is_bundle(above):
+        raise ExportError(f"{folder} would lie in another bundle, {above}; name a folder elsewhere.")
+    try:
+        tempfile.TemporaryDirectory(prefix=".salakseg-", dir=above).cleanup()
+    except OSError as error:
+        raise ExportError(f"The folder of {folder} cannot be written to; name one elsewhere.") from error
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / CONFIG).is_file():

@@ -205,7 +205,7 @@ def _reported(report: Mapping[str, Any], variant: Variant) -> Accuracy:
         else [f"The figures are those of: {report['variant']['text']}. This file holds: {variant.text}."]
     )
     # The notes stand on top already, and a folder of ours tells a stranger nothing
-    known = (*report["notes"], f"Measured on the patches in {report['data']}.")
+    known = (*report["notes"], f"Measured on the patches in the folder {report['data']}.")
     said = [remark for remark in report["remarks"] if remark not in known]
     return Accuracy(caption, tuple(rows), bool(intervals), (*remarks, *said))
 

@@ -108,7 +108,9 @@ def test_nothing_tells_where_it_was_made(tiny_checkpoint: Path, plantation: Path
     checkpoint.recipe["network"] = {**checkpoint.recipe["network"], "encoder_weights": where}
     save_checkpoint(checkpoint, tmp_path / "own.pt")
     command("report", tmp_path / "own.pt", "--split", "val", "--device", "cpu")
-    command("export", tmp_path / "own.pt", "--bundle", tmp_path / "release", "--size", TILE)
+    command("export", tmp_path / "own.pt", "--bundle", tmp_path / "release")
+    told = json.loads(command("info", tmp_path / "release", "--json").stdout)
+    assert told["salakseg"]["tile"] == checkpoint.default_tile, "a bundle maps as its checkpoint does"
     files = [path for path in (tmp_path / "release").rglob("*") if path.is_file()]
     assert {"report.html", "report.json"} <= {path.name for path in files}
     for path in files:
@@ -179,7 +181,13 @@ def test_places_that_cannot_be_one(
     for name in (".", ".."):
         with pytest.raises(ExportError, match="is the folder that you are in, or above it"):
             write_bundle(tiny_checkpoint, model, Path(name))
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ExportError, match="would lie in another bundle"):
+        write_bundle(tiny_checkpoint, model, write_bundle(tiny_checkpoint, model, tmp_path / "one") / "inside")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
     with pytest.raises(ExportError, match="cannot be written to; name one elsewhere"):
         write_bundle(tiny_checkpoint, model, tmp_path / "release")
 

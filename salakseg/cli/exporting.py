@@ -20,7 +20,10 @@ def export(
         typer.Argument(help="Checkpoint, such as a run's checkpoints/best.pt; or the folder of a run or a bundle."),
     ],
     out: Annotated[Path | None, typer.Option(help="ONNX file to write; not needed with --compare or --bundle.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the square input in pixels. Default: 512.")] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Side of the square input in pixels. Default: 512; in a bundle that of the training crops."),
+    ] = None,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="Any height and width; QGIS needs --size.")] = False,
     normalisation: Annotated[
         Normalisation, typer.Option(help="metadata: told there, QGIS needs this; baked: done inside, input 0 to 255.")
@@ -64,7 +67,7 @@ def export(
     loaded = load_checkpoint(checkpoint)
     settings = ExportSettings(
         variant=loaded.choose(as_choice(weights), heads),
-        size=None if dynamic else size if size is not None else DEFAULT_SIZE,
+        size=None if dynamic else size if size is not None else DEFAULT_SIZE if bundle is None else loaded.default_tile,
         normalisation=normalisation.value,
         outputs=outputs.value,
         precision=precision.value,
@@ -74,12 +77,23 @@ def export(
         from salakseg.export.bundle import check_folder
 
         check_folder(bundle, overwrite)  # before minutes are spent on the rest
+    data_root = data_root or _projects_data(loaded)
     if compare:
         _compare(checkpoint, settings, data_root)
     if out is not None:
         _write(checkpoint, loaded, out, settings, data_root, overwrite, sidecars, note or [])
     if bundle is not None:
         _bundle(checkpoint, loaded, bundle, settings, data_root, overwrite, note or [])
+
+
+def _projects_data(checkpoint: "Checkpoint") -> Path | None:
+    """The project's patches, where those of the run are not where they were."""
+    from salakseg.project import load_project
+
+    if checkpoint.data_root and Path(checkpoint.data_root).is_dir():
+        return None
+    root = load_project().data_root
+    return root if root is not None and root.is_dir() else None
 
 
 def _write(
@@ -100,7 +114,7 @@ def _write(
         check_sidecars(out, overwrite)
     with progress_bar("comparing with torch", "tiles") as bar:
         exported = export_onnx(checkpoint, out, settings, data_root=data_root, overwrite=overwrite, progress=bar)
-    _tell(exported)
+    _tell(exported, str(exported.path))
     if sidecars:
         for path in write_sidecars(out, loaded, report, notes):
             say(f"{path}")
@@ -126,7 +140,7 @@ def _bundle(
         model = Path(temporary) / "model.onnx"
         with progress_bar("comparing with torch", "tiles") as bar:
             exported = export_onnx(checkpoint, model, settings, data_root=data_root, progress=bar)
-        _tell(exported)
+        _tell(exported, f"{folder}/{model.name}")
         write_bundle(checkpoint, model, folder, report=report, notes=notes, overwrite=overwrite)
     say(f"{folder}: the bundle" + ("" if report else ", without a report: make one with `salakseg report`"))
 
@@ -158,14 +172,16 @@ def _compare(checkpoint: Path, settings: "ExportSettings", data_root: Path | Non
     say(comparison.advice)
 
 
-def _tell(exported: "Exported") -> None:
+def _tell(exported: "Exported", name: str) -> None:
     """One line on the file, one on its accuracy where labels are at hand, and one if another size is better."""
+    from salakseg.evaluate.formats import counted
+
     parity, settings = exported.parity, exported.settings
     where = "" if exported.real else " of noise, as the run's patches are not at hand"
     say(
-        f"{exported.path}: {settings.precision}, {exported.size_mb:.1f} MB, {exported.nodes} nodes; agrees with torch "
-        f"on {100 * parity.agreement:.4f} % of the pixels of {parity.tiles} tiles{where}, largest difference "
-        f"{parity.max_difference:.1e}"
+        f"{name}: {settings.precision}, {exported.size_mb:.1f} MB, {exported.nodes} nodes; agrees with torch "
+        f"on {100 * parity.agreement:.4f} % of the pixels of {counted(parity.tiles, 'tile', 'tiles')}{where}, largest "
+        f"difference {parity.max_difference:.1e}"
     )
     if parity.loss is not None:
         before, after = parity.loss.miou

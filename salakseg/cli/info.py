@@ -50,6 +50,7 @@ def describe(path: Path) -> dict[str, Any]:
         return {**describe_onnx(read_onnx(path / MODEL)), "kind": "bundle", "path": str(path)} | {
             "files": sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()),
             "parameters": _parameters(checkpoint),
+            "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
         }
     if path.suffix.lower() == ".onnx":
         return describe_onnx(read_onnx(path))

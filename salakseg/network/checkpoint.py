@@ -245,6 +245,8 @@ def package_versions() -> dict[str, str]:
 def _read(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist; checkpoints lie in a run's folder under checkpoints/.")
+    if path.suffix.lower() == ".onnx":
+        raise CheckpointError(f"{path} is an exported model already; name the checkpoint (.pt) that it was made from.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
