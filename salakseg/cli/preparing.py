@@ -20,6 +20,7 @@ RASTER = "Orthomosaics"
 """Headings of the help text."""
 
 INDEX = "patches.gpkg"
+SPLITS = "splits.csv"
 
 _NOTES = 5  # of each kind that are shown
 _SOURCES = 40  # that are shown
@@ -169,7 +170,7 @@ def prepare(
         )
     if not summary.patches:
         raise DataError(f"{root} got no patch; try a lower --min-valid, or a smaller --patch.")
-    if summary.labelled:
+    if summary.labelled and (summary.cut or not (summary.root / SPLITS).is_file()):
         _split(summary, sources)
     if pack:
         _pack(summary)
