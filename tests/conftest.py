@@ -1,9 +1,13 @@
 """Fixtures: the real command, a small patch folder, and a run on it."""
 
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # before torch is loaded: they share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 import pytest
 from helpers import TINY, Salakseg, command, write_plantation
