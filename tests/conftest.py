@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # before torch is loaded: they share the cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
@@ -12,6 +14,9 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # before torch is lo
 import pytest
 from helpers import TINY, Salakseg, command, write_plantation
 from patch_sets import write_clean_set
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +58,17 @@ def tiny_run(plantation: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def tiny_checkpoint(tiny_run: Path) -> Path:
     """The best checkpoint of `tiny_run`."""
     return tiny_run / "checkpoints" / "best.pt"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """An installed Chromium, driven by playwright."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the playwright package is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    program = next((found for name in names if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip(f"no browser: none of {', '.join(names)} is on the PATH")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()

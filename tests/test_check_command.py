@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -105,7 +104,7 @@ def test_what_cannot_be_done_is_one_sentence(root: Path, tmp_path: Path) -> None
     def refused(*arguments: object) -> str:
         return " ".join(command(*arguments, status=1, cwd=tmp_path).output.split())
 
-    assert "Name their folder, or give data_root" in refused("check")
+    assert "Name their folder, or data_root in salakseg.toml" in refused("check")
     assert "is no folder" in refused("check", tmp_path / "nowhere")
     assert "does not exist; name the file with the split" in refused("check", root, "--splits", "gone.csv")
     assert "does not exist; name the class mapping" in refused("stats", root, "--class-mapping", "gone.csv")
@@ -151,19 +150,6 @@ def test_the_page_shows_what_was_found(faulty: Path, tmp_path: Path) -> None:
     for finding in found["findings"]:
         assert f'id="{finding["kind"]}"' in page and f'href="#{finding["kind"]}"' in page
     assert page.count('<article class="finding') == len(found["findings"])
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="the playwright package is not installed")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    program = next((found for name in names if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip(f"no browser: none of {', '.join(names)} is on the PATH")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("width", [380, 1000])

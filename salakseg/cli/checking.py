@@ -7,23 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from salakseg.cli.console import progress_bar, say, stdout
-from salakseg.errors import DataError, ProjectError
+from salakseg.cli.patch_folder import ClassMapping, Root, patch_folder
+from salakseg.errors import DataError
 
 if TYPE_CHECKING:
     from salakseg.project import Project
 
-Root = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="ROOT", envvar="SALAKSEG_DATA_ROOT", help="Folder with the patches. Default: the project's data root."
-    ),
-]
-ClassMapping = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="SALAKSEG_CLASS_MAPPING", help="CSV file with the classes; default: the data root's, else salak."
-    ),
-]
 Splits = Annotated[Path | None, typer.Option(help="File with the split; default: splits.csv in the data root.")]
 
 
@@ -46,16 +35,12 @@ def check(
     from salakseg.check.output import check_output_folder, to_json, write_check
     from salakseg.check.run import Question, check_patches
     from salakseg.check.terminal import render_check
-    from salakseg.data.class_mapping import choose_class_map
     from salakseg.project import load_project
 
-    project = load_project()
-    root = _root(root, project)
+    root, class_map = patch_folder(root, class_mapping)
     folder = out or root / "check"
-    if root.is_dir():
-        check_output_folder(folder)
-    class_map = choose_class_map(class_mapping or project.class_mapping, root, say)
-    question = Question(root, class_map, _splits(splits, root), sample, _gap(project))
+    check_output_folder(folder)
+    question = Question(root, class_map, _splits(splits, root), sample, _gap(load_project()))
     with progress_bar("check", "patches") as progress:
         result = check_patches(question, progress)
     _, page = write_check(result, folder)
@@ -78,15 +63,11 @@ def stats(
     from salakseg.check.scan import scan_patches
     from salakseg.check.stats import stats_of
     from salakseg.check.stats_terminal import render_stats
-    from salakseg.data.class_mapping import choose_class_map
     from salakseg.data.patches import index_patches
     from salakseg.data.splits import read_split
-    from salakseg.project import load_project
 
-    project = load_project()
-    root = _root(root, project)
+    root, class_map = patch_folder(root, class_mapping)
     index = index_patches(root)
-    class_map = choose_class_map(class_mapping or project.class_mapping, root, say)
     path = _splits(splits, root)
     split = None if path is None else read_split(path, index)
     with progress_bar("stats", "patches") as progress:
@@ -96,13 +77,6 @@ def stats(
         print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
     else:
         stdout.print(render_stats(found, root.absolute().name))
-
-
-def _root(given: Path | None, project: "Project") -> Path:
-    root = given or project.data_root
-    if root is None:
-        raise ProjectError("Where are the patches? Name their folder, or give data_root in salakseg.toml.")
-    return root
 
 
 def _splits(given: Path | None, root: Path) -> Path | None:

@@ -7,20 +7,17 @@ import typer
 
 from salakseg.cli.choices import PackCodec
 from salakseg.cli.console import progress_bar, say
+from salakseg.cli.patch_folder import ClassMapping, Root, patch_folder
 
 
 def pack(
-    root: Annotated[
-        Path | None, typer.Argument(help="Folder with the patches. Default: the project's data_root.")
-    ] = None,
+    root: Root = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the pack. Default: pack/ in the patches' folder.")] = None,
     codec: Annotated[
         PackCodec,
         typer.Option(help="raw: quickest, 4 bytes a pixel; webp: small, no loss; jpeg: smallest, quality 95."),
     ] = PackCodec.raw,
-    class_mapping: Annotated[
-        Path | None, typer.Option(envvar="SALAKSEG_CLASS_MAPPING", help="CSV by which masks are read.")
-    ] = None,
+    class_mapping: ClassMapping = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a pack of other or older patches.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how large it would be, write nothing.")] = False,
 ) -> None:
@@ -28,18 +25,12 @@ def pack(
 
     A pack that was interrupted goes on where it stopped; one that is there already is left alone.
     """
-    from salakseg.data.class_mapping import choose_class_map
     from salakseg.data.pack import Codec
     from salakseg.data.packing import PACK, estimated_bytes, pack_patches
     from salakseg.data.patches import index_patches
-    from salakseg.project import load_project
 
-    project = load_project()
-    root = root or project.data_root
-    if root is None:
-        raise typer.BadParameter("name the folder with the patches, or data_root in salakseg.toml.")
+    root, class_map = patch_folder(root, class_mapping)
     index = index_patches(root)
-    class_map = choose_class_map(class_mapping or project.class_mapping, root, say)
     kind = Codec(codec.value)
     about = f"{len(index.patches):,} patches, {index.labelled_count:,} with a mask, about"
     say(f"{about} {estimated_bytes(index, kind) / 1e9:.2f} GB as {kind}")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from salakseg.cli.console import progress_bar, say, stdout
-from salakseg.errors import DataError, ProjectError
+from salakseg.cli.patch_folder import ClassMapping, Root, patch_folder
+from salakseg.errors import DataError
 
 if TYPE_CHECKING:
     from salakseg.classes import ClassMap
@@ -32,18 +33,6 @@ class By(StrEnum):
 _GROUND = "Division by place"
 _FLIGHT = "Division by number"
 
-Root = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[ROOT]", envvar="SALAKSEG_DATA_ROOT", help="Folder with the patches; default: the project's data_root."
-    ),
-]
-ClassMapping = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="SALAKSEG_CLASS_MAPPING", help="CSV file with the classes; default: the data root's, else salak."
-    ),
-]
 Photos = Annotated[
     Path | None,
     typer.Option(
@@ -109,7 +98,7 @@ def make(
         raise DataError(
             f"--val-share {val_share:g} and --test-share {test_share:g} leave too little to train on; 0.9 is the most."
         )
-    folder, class_map = _project_data(root, class_mapping)
+    folder, class_map = patch_folder(root, class_mapping)
     refuse_existing(folder, overwrite)
     request = SplitRequest(
         by=by.value,
@@ -152,7 +141,7 @@ def show(
     from salakseg.prepare.parts.part_shares import part_shares
     from salakseg.prepare.parts.splitting import known_ground
 
-    folder, class_map = _project_data(root, class_mapping)
+    folder, class_map = patch_folder(root, class_mapping)
     index = index_patches(folder)
     path = folder / SPLITS
     if not path.is_file():
@@ -164,19 +153,6 @@ def show(
     _show(part_shares(index, split, survey, class_map))
     draw_parts(folder / PICTURE, index, split, known_ground(index, photos, footprint))
     say(f"written to {folder}: {PICTURE}")
-
-
-def _project_data(root: Path | None, class_mapping: Path | None) -> "tuple[Path, ClassMap]":
-    from salakseg.data.class_mapping import choose_class_map
-    from salakseg.project import load_project
-
-    project = load_project()
-    folder = root or project.data_root
-    if folder is None:
-        raise ProjectError("Where are the patches? Name their folder, or data_root in salakseg.toml.")
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; name the folder with the patches.")
-    return folder, choose_class_map(class_mapping or project.class_mapping, folder, say)
 
 
 def _tell_of_masks(survey: "Survey", class_map: "ClassMap") -> None:

@@ -152,11 +152,6 @@ class Pack:
             return content.reshape(shape)
         return _decoded(content, "L", shape, self.folder, patch)
 
-    def size(self, patch: Patch) -> tuple[int, int]:
-        """Height and width of a patch in pixels."""
-        row = self._row(patch)
-        return int(row[Column.HEIGHT]), int(row[Column.WIDTH])
-
     @cached_property
     def _table(self) -> NDArray[np.int64]:
         try:
