@@ -14,7 +14,7 @@ from torch.nn import functional
 from salakseg.network.heads import Logits
 from salakseg.train.losses import balanced_weights, dice_loss, segmentation_loss
 from salakseg.train.pseudo import pseudo_labels
-from salakseg.train.recipe import LossConfig
+from salakseg.train.settings import LossConfig
 from salakseg.train.teacher import Ema
 
 CONFIG = LossConfig()

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from salakseg.network.model import normalise
 from salakseg.train.data import Batch
-from salakseg.train.recipe import AugmentConfig
+from salakseg.train.settings import AugmentConfig
 
 
 @dataclass(frozen=True, slots=True)

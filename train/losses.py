@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from salakseg.classes import IGNORE_INDEX
-from salakseg.train.recipe import LossConfig
+from salakseg.train.settings import LossConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from salakseg.data.splits import (
 from salakseg.data.survey import Survey, survey_masks
 from salakseg.errors import DataError
 from salakseg.train.data import TrainingData
-from salakseg.train.recipe import DataConfig
+from salakseg.train.settings import DataConfig
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]

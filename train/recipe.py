@@ -8,172 +8,29 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
-from salakseg.classes import BACKGROUND
 from salakseg.errors import RecipeError
 from salakseg.network.config import NetworkConfig
+from salakseg.train.settings import (
+    AugmentConfig,
+    DataConfig,
+    EvaluationConfig,
+    LossConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    Section,
+    SelfTrainingConfig,
+)
 
 PHASES = {1: "phase1", 2: "phase2", 3: "phase3"}
 """Recipes by the number that ``--phase`` takes."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataConfig(_Section):
-    """What is read from disk, and how much at a time."""
-
-    crop: int = Field(default=256, ge=32)
-    """Side of a training crop in pixels; also the patch size that the checkpoint names."""
-    batch_size: int = Field(default=8, ge=2)
-    """Labelled patches a step, and as many unlabelled ones; batch normalisation needs two."""
-    workers: int = Field(default=2, ge=0)
-    """Processes that decode pictures, for labelled and for unlabelled ones each; 0 decodes in the training process."""
-    split: Literal["block", "folder"] = "block"
-    """Hold out runs of consecutive photos, or whole folders."""
-    val_share: float = Field(default=0.15, gt=0.0, lt=0.5)
-    """Wanted share of the labelled pixels in the validation part."""
-    test_share: float = Field(default=0.15, ge=0.0, lt=0.5)
-    """The same for the test part; 0 for none."""
-    gap: int = Field(default=3, ge=0)
-    """Photos to either side of a held-out photo that are used nowhere."""
-
-
-class AugmentConfig(_Section):
-    """How a training view is made of a patch."""
-
-    mirror: Literal["none", "horizontal", "dihedral"] = "horizontal"
-    """``dihedral`` draws one of the eight flips and turns."""
-    zoom_min: float = Field(default=0.5, gt=0.0)
-    """Smallest factor of the random scale."""
-    zoom_max: float = Field(default=1.6, gt=0.0)
-    """Largest factor of the random scale."""
-    zoom_step: float = Field(default=0.1, ge=0.0)
-    """Distance of the factors that are drawn; 0 draws any."""
-    jitter: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Largest relative change of brightness, contrast and saturation."""
-    multi_scale: bool = True
-    """Whether every tenth labelled batch is resized to a random side from ``scale_min`` to ``scale_max``."""
-    scale_min: int = Field(default=256, ge=32)
-    """Smallest side of a resized batch in pixels."""
-    scale_max: int = Field(default=384, ge=32)
-    """Largest side of a resized batch in pixels."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.zoom_min > self.zoom_max:
-            raise ValueError(f"zoom_min {self.zoom_min} is above zoom_max {self.zoom_max}")
-        if self.multi_scale and self.scale_min > self.scale_max:
-            raise ValueError(f"scale_min {self.scale_min} is above scale_max {self.scale_max}")
-        return self
-
-
-class OptimizerConfig(_Section):
-    """The optimizer and its rate."""
-
-    kind: Literal["sgd", "adamw"] = "sgd"
-    """SGD with momentum, or AdamW."""
-    learning_rate: float = Field(default=2.5e-4, gt=0.0)
-    """Peak rate of the encoder."""
-    decoder_factor: float = Field(default=10.0, gt=0.0)
-    """Rate of decoder and heads as a multiple of the encoder's."""
-    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
-    """Momentum of SGD; the first beta of AdamW."""
-    weight_decay: float = Field(default=5e-4, ge=0.0)
-    """Weight decay of all parameters."""
-    clip_norm: float = Field(default=10.0, gt=0.0)
-    """Largest norm of the gradient over all parameters."""
-
-
-class ScheduleConfig(_Section):
-    """Linear warm-up from 0, then a cosine back to 0."""
-
-    iterations: int = Field(default=50_000, ge=1)
-    """Training steps."""
-    warmup: int = Field(default=1_000, ge=0)
-    """Steps of the warm-up."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.warmup >= self.iterations:
-            raise ValueError(f"warmup {self.warmup} is not below iterations {self.iterations}; lower --warmup-iters")
-        return self
-
-
-class LossConfig(_Section):
-    """The weighted sum of cross entropy, Dice and focal loss on the mean of the heads' logits."""
-
-    ce: float = Field(default=0.4, ge=0.0)
-    """Weight of the cross entropy."""
-    dice: float = Field(default=0.4, ge=0.0)
-    """Weight of the Dice loss."""
-    focal: float = Field(default=0.2, ge=0.0)
-    """Weight of the focal loss."""
-    class_weights: Literal["balanced", "none"] = "balanced"
-    """``balanced``: a class counts in the cross entropy by the inverse of its share of the labelled pixels."""
-    focal_alpha: float = Field(default=0.25, gt=0.0)
-    """Factor of the focal loss."""
-    focal_gamma: float = Field(default=2.0, ge=0.0)
-    """Exponent of the focal loss: how little sure pixels count."""
-
-
-class SelfTrainingConfig(_Section):
-    """How the unlabelled patches take part."""
-
-    enabled: bool = True
-    """Off: plain supervised training, unlabelled patches are not even read."""
-    start: int = Field(default=500, ge=0)
-    """First step with pseudo-labels."""
-    weight: float = Field(default=1.0, ge=0.0)
-    """Weight of the loss on pseudo-labels beside the supervised one."""
-    labeller: Literal["student", "teacher"] = "student"
-    """Who labels: the network being trained, on the very view it learns from, or its moving average."""
-    background_threshold: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Least confidence of a background pixel; 0 keeps every one, 1 none."""
-    thresholds: float | tuple[float, ...] = (0.60, 0.65, 0.70, 0.65, 0.55, 0.60)
-    """Least confidence of the classes 1, 2, ...; one number for all of them; 1 keeps none."""
-    class_weighted: bool = True
-    """Whether the class weights of the supervised cross entropy also apply to pseudo-labels."""
-
-    @model_validator(mode="after")
-    def _shares(self) -> Self:
-        values = (self.thresholds,) if isinstance(self.thresholds, float) else self.thresholds
-        if any(not 0.0 <= value <= 1.0 for value in values):
-            raise ValueError(f"thresholds {values} must lie between 0 and 1")
-        return self
-
-    def threshold_of_each(self, num_classes: int) -> list[float]:
-        """Thresholds in the order of the class ids, background included.
-
-        Raises:
-            RecipeError: The recipe names thresholds for another number of classes.
-        """
-        others = num_classes - 1
-        values = [self.thresholds] * others if isinstance(self.thresholds, float) else list(self.thresholds)
-        if len(values) != others:
-            raise RecipeError(
-                f"The recipe has thresholds for {len(values)} classes beside background, the class map has {others}; "
-                "give one for all with --set selftraining.thresholds=0.6, or one each as [0.6, 0.65, ...]."
-            )
-        values.insert(BACKGROUND, self.background_threshold)
-        return values
-
-
-class EvaluationConfig(_Section):
-    """When the moving average is validated, and when to stop."""
-
-    every: int = Field(default=500, ge=1)
-    """Steps between two evaluations."""
-    patience: int = Field(default=15, ge=1)
-    """Evaluations without a new best after which the run stops."""
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """Every setting of a run."""
 
     name: str = Field(default="v3", pattern=r"^\w[\w.\- ]*$")

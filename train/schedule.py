@@ -6,7 +6,7 @@ import torch
 from torch.optim import SGD, AdamW, Optimizer
 
 from salakseg.network.model import Segmenter
-from salakseg.train.recipe import OptimizerConfig, ScheduleConfig
+from salakseg.train.settings import OptimizerConfig, ScheduleConfig
 
 
 def make_optimizer(model: Segmenter, config: OptimizerConfig) -> Optimizer:
