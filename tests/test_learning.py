@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from salakseg.network.heads import Logits
 from salakseg.train.losses import balanced_weights, dice_loss, segmentation_loss
-from salakseg.train.pseudo import pseudo_labels
+from salakseg.train.pseudo import Labeller, Target
 from salakseg.train.settings import LossConfig
+from salakseg.train.settings_selftraining import SelfTrainingConfig
 from salakseg.train.teacher import Ema
 
 CONFIG = LossConfig()
@@ -130,6 +131,13 @@ def test_the_moving_average_forgets_the_initial_weights() -> None:
     assert float(ema.model.weight) == pytest.approx(500.0)  # type: ignore[arg-type]
 
 
+def pseudo_labels(logits: Logits, thresholds_K: Tensor, valid_BHW: Tensor) -> tuple[Target, dict[str, Tensor]]:
+    """By fixed thresholds, the mean of the heads' probabilities."""
+    background, *others = thresholds_K.tolist()
+    config = SelfTrainingConfig(background_threshold=background, thresholds=tuple(others))
+    return Labeller(config, len(thresholds_K), torch.device("cpu")).label(logits, valid_BHW)
+
+
 def logits_of(prob_K: list[list[float]]) -> Logits:
     """One head, a row of pixels, one for each list of class probabilities."""
     prob = torch.tensor(prob_K).T.reshape(1, 1, len(prob_K[0]), 1, -1)
@@ -139,17 +147,20 @@ def logits_of(prob_K: list[list[float]]) -> Logits:
 def test_a_pixel_is_kept_by_the_threshold_of_its_class() -> None:
     logits = logits_of([[0.5, 0.3, 0.2], [0.2, 0.62, 0.18], [0.2, 0.58, 0.22], [0.1, 0.2, 0.7], [0.05, 0.05, 0.9]])
     thresholds = torch.tensor([0.0, 0.6, 0.8])
-    pseudo = pseudo_labels(logits, thresholds, torch.ones(1, 1, 5, dtype=torch.bool))
-    assert pseudo.label_BHW.tolist() == [[[0, 1, 255, 255, 2]]]
-    assert float(pseudo.kept_share) == pytest.approx(3 / 5)
-    assert float(pseudo.kept_share_foreground) == pytest.approx(2 / 5)
+    target, record = pseudo_labels(logits, thresholds, torch.ones(1, 1, 5, dtype=torch.bool))
+    assert target.label_BHW.tolist() == [[[0, 1, 255, 255, 2]]]
+    assert target.weight_BHW.tolist() == [[[1, 1, 0, 0, 1]]]
+    assert float(record["kept_share"]) == pytest.approx(3 / 5)
+    assert float(record["kept_share_foreground"]) == pytest.approx(2 / 5)
+    assert record["pseudo_pixels"].tolist() == [1, 2, 2]
+    assert record["kept_pixels"].tolist() == [1, 1, 1]
 
 
 def test_pixels_from_outside_are_never_labelled() -> None:
     logits = logits_of([[1.0, 1e-9], [1.0, 1e-9]])
-    pseudo = pseudo_labels(logits, torch.zeros(2), torch.tensor([[[True, False]]]))
-    assert pseudo.label_BHW.tolist() == [[[0, 255]]]
-    assert float(pseudo.kept_share) == 1.0
+    target, record = pseudo_labels(logits, torch.zeros(2), torch.tensor([[[True, False]]]))
+    assert target.label_BHW.tolist() == [[[0, 255]]]
+    assert float(record["kept_share"]) == 1.0
 
 
 def test_the_mean_of_the_heads_probabilities_decides() -> None:
@@ -157,8 +168,8 @@ def test_the_mean_of_the_heads_probabilities_decides() -> None:
     prob = torch.tensor([[0.999, 0.001], [0.3, 0.7], [0.3, 0.7]]).log()
     logits = Logits(prob.reshape(1, 3, 2, 1, 1), prob.mean(dim=0).reshape(1, 2, 1, 1))
     confidence = (0.999 + 0.3 + 0.3) / 3
-    kept = pseudo_labels(logits, torch.tensor([confidence - 1e-3, 0.0]), torch.ones(1, 1, 1, dtype=torch.bool))
-    dropped = pseudo_labels(logits, torch.tensor([confidence + 1e-3, 0.0]), torch.ones(1, 1, 1, dtype=torch.bool))
+    kept, _ = pseudo_labels(logits, torch.tensor([confidence - 1e-3, 0.0]), torch.ones(1, 1, 1, dtype=torch.bool))
+    dropped, _ = pseudo_labels(logits, torch.tensor([confidence + 1e-3, 0.0]), torch.ones(1, 1, 1, dtype=torch.bool))
     assert kept.label_BHW.item() == 0
     assert dropped.label_BHW.item() == 255
     assert not math.isclose(confidence, float(logits.mean_BKHW.softmax(1)[0, 0]), abs_tol=0.05)
@@ -171,5 +182,5 @@ def test_a_threshold_of_one_keeps_nothing_however_sure() -> None:
     logits = Logits(values, values.mean(dim=1))
     valid = torch.ones(1, 2, 2, dtype=torch.bool)
     assert float(logits.heads_BNKHW.softmax(dim=2).max()) == 1.0
-    assert bool((pseudo_labels(logits, torch.tensor([0.0, 1.0, 0.0]), valid).label_BHW == 255).all())
-    assert bool((pseudo_labels(logits, torch.tensor([0.0, 0.99, 0.0]), valid).label_BHW == 1).all())
+    assert bool((pseudo_labels(logits, torch.tensor([0.0, 1.0, 0.0]), valid)[0].label_BHW == 255).all())
+    assert bool((pseudo_labels(logits, torch.tensor([0.0, 0.99, 0.0]), valid)[0].label_BHW == 1).all())

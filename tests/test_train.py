@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -218,17 +219,17 @@ def test_patience_ends_a_run(tmp_path: Path) -> None:
     wanted = request(data, tmp_path / "run", evaluation__patience=2, optimizer__learning_rate=1e-12)
     trainer = start_run(wanted, said.append, quiet)
     scores = iter([0.3, 0.4, 0.35, 0.4, 0.9])
-    evaluate = trainer._validate
+    evaluate = trainer.validation.confusion
 
-    def scripted() -> Any:
-        matrix = evaluate()
+    def scripted(*arguments: Any) -> Any:
+        matrix = evaluate(*arguments)
         matrix._counts[:] = 0
         right = round(1000 * next(scores))
         matrix._counts[range(7), range(7)] = right
         matrix._counts[range(7), [1, 2, 3, 4, 5, 6, 0]] = (1000 - right) // 2
         return matrix
 
-    trainer._validate = scripted  # type: ignore[method-assign]
+    trainer.validation.confusion = scripted  # type: ignore[method-assign,assignment]
     trainer.run(quiet)
     assert trainer.iteration == 8
     assert any("stopped early" in line for line in said)
@@ -257,7 +258,7 @@ def test_a_step_that_breaks_off_is_not_saved(tmp_path: Path, monkeypatch: pytest
     backward = trainer.fabric.backward
 
     def no_memory(loss: torch.Tensor) -> None:
-        if trainer.iteration == 7:
+        if trainer.iteration >= 7:
             raise torch.OutOfMemoryError("no memory")
         backward(loss)
 
@@ -291,8 +292,8 @@ def test_what_changed_since_is_told_on_resume(tmp_path: Path) -> None:
         trainer.run(stop)
     said: list[str] = []
     resumed = resume_run(tmp_path / "run", None, None, "cpu", said.append, quiet)
-    assert (resumed.iteration, resumed.best_score) == (trainer.iteration, trainer.best_score)
-    assert resumed.stale_evaluations == trainer.stale_evaluations
+    assert (resumed.iteration, resumed.validation.best_score) == (trainer.iteration, trainer.validation.best_score)
+    assert resumed.validation.stale_evaluations == trainer.validation.stale_evaluations
     assert not any("have changed" in line for line in said)
     labelled = trainer.data.part(Role.LABELLED)[0]
     trainer.data.index.mask_path(labelled).unlink()
@@ -308,10 +309,10 @@ def test_a_step_does_what_the_paper_says(tmp_path: Path) -> None:
     data = write_plantation(tmp_path / "patches")
     trainer = start_run(request(data, tmp_path / "run", selftraining__weight=1.5), quiet, quiet)
     trainer.iteration = 5
-    labelled = next(iter(trainer._labelled_batches()))
-    unlabelled = next(iter(trainer._unlabelled_batches()))
+    labelled = next(iter(trainer.labelled_batches()))
+    unlabelled = next(iter(trainer.unlabelled_batches()))
     assert unlabelled is not None
-    record = trainer._step(labelled, unlabelled)
+    record = trainer.step(labelled, unlabelled)
     assert float(record["loss"]) == pytest.approx(float(record["loss_sup"] + 1.5 * record["loss_unsup"]), rel=1e-5)
     factor = 0.5 * (1 + math.cos(math.pi * (5 - 2) / 10))
     assert [group["lr"] for group in trainer.optimizer.param_groups] == pytest.approx(
@@ -320,7 +321,7 @@ def test_a_step_does_what_the_paper_says(tmp_path: Path) -> None:
     assert trainer.ema.updates == 1
     own, live = trainer.ema.model.state_dict(), trainer.network.state_dict()
     assert all(torch.equal(own[name], value) for name, value in live.items())  # the first update copies
-    assert trainer.thresholds_K.tolist() == pytest.approx([0.0, 0.60, 0.65, 0.70, 0.65, 0.55, 0.60])
+    assert trainer.labeller.thresholds_K.tolist() == pytest.approx([0.0, 0.60, 0.65, 0.70, 0.65, 0.55, 0.60])
     assert 0 <= float(record["kept_share_foreground"]) <= float(record["kept_share"]) <= 1
 
 
@@ -330,12 +331,12 @@ def test_class_weights_on_pseudo_labels_are_a_setting(tmp_path: Path) -> None:
     for weighted in (True, False):
         wanted = request(data, tmp_path / str(weighted), selftraining__class_weighted=weighted, loss__dice=0.0)
         trainer = start_run(wanted, quiet, quiet)
-        trainer.thresholds_K.zero_()
-        trainer.class_weights_K = torch.arange(1.0, 8.0) ** 3  # the small data's own weights are nearly even
+        trainer.labeller.thresholds_K.zero_()
+        weights_K = torch.arange(1.0, 8.0) ** 3  # the small data's own weights are nearly even
+        trainer.objective = replace(trainer.objective, class_weights_K=weights_K)
         trainer.iteration = 5
-        unlabelled = next(iter(trainer._unlabelled_batches()))
-        assert unlabelled is not None
-        losses[weighted] = float(trainer._selftraining_loss(unlabelled)[0].detach())
+        record = trainer.step(next(trainer.labelled_batches()), next(trainer.unlabelled_batches()))
+        losses[weighted] = float(record["loss_unsup"])
     assert losses[True] != pytest.approx(losses[False], rel=1e-3)
 
 
@@ -393,4 +394,4 @@ def test_the_default_recipe_and_settings_reach_the_trainer(tmp_path: Path) -> No
     assert load_recipe("v3").schedule.iterations == 50_000
     data = write_plantation(tmp_path / "patches")
     trainer = start_run(request(data, tmp_path / "run", loss__class_weights="none"), quiet, quiet)
-    assert trainer.class_weights_K is None
+    assert trainer.objective.class_weights_K is None

@@ -1,14 +1,10 @@
-"""What can end a run from outside: a signal, or a device without memory."""
+"""What can end a run from outside: a signal."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-
-import torch
-
-from salakseg.errors import TrainingError
 
 
 class Interrupted(KeyboardInterrupt):
@@ -38,19 +34,3 @@ def stop_on_signal() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def out_of_memory_explained() -> Iterator[None]:
-    """Turns the device's lack of memory into a sentence with the remedy.
-
-    Raises:
-        TrainingError: The device has too little memory.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            "The device has too little memory for this batch; start anew with half the --batch-size, or free some "
-            "memory and --resume the run if it has a checkpoint."
-        ) from error

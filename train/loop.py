@@ -1,4 +1,7 @@
-"""The training loop: supervised training with self-training beside it. Read `Trainer.run` and `Trainer._step` first.
+"""The training loop: supervised training with self-training beside it. Read `Trainer.run` and `Trainer.step` first.
+
+A step draws its views (`branches.py`), lets the labeller say what the unlabelled ones show (`pseudo.py`), and learns
+from all of them (`objective.py`); the moving average (`teacher.py`) follows.
 
 Axes: B image, C channel, K class, H row, W column.
 """
@@ -6,40 +9,34 @@ Axes: B image, C channel, K class, H row, W column.
 import math
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from salakseg.classes import IGNORE_INDEX
 from salakseg.data.splits import Role
-from salakseg.errors import DataError, TrainingError
-from salakseg.evaluate.confusion import ConfusionMatrix
-from salakseg.evaluate.formats import list_or_none
-from salakseg.evaluate.inference import confusion_of
-from salakseg.evaluate.metrics import compute_metrics
+from salakseg.errors import TrainingError
 from salakseg.network.checkpoint import save_checkpoint
+from salakseg.network.heads import Logits
 from salakseg.network.model import Segmenter
-from salakseg.train.augment import View, resize_view, weak_view
+from salakseg.train.augment import View
+from salakseg.train.branches import Branch, Views
 from salakseg.train.data import Batch, PatchStream, TrainingData, batches, source_window
-from salakseg.train.guard import Interrupted, out_of_memory_explained, stop_on_signal
-from salakseg.train.losses import LossParts, balanced_weights, segmentation_loss
-from salakseg.train.pseudo import pseudo_labels
+from salakseg.train.guard import Interrupted, stop_on_signal
+from salakseg.train.losses import balanced_weights
+from salakseg.train.memory import Accumulation
+from salakseg.train.objective import Objective, Record
+from salakseg.train.pseudo import Labeller, Target, mean_of_flips
 from salakseg.train.recipe import Recipe
 from salakseg.train.run import RunFolder, RunLog
-from salakseg.train.schedule import make_optimizer, rate_factor, set_rate
+from salakseg.train.schedule import make_optimizer, rate_factor, selftraining_weight, set_rate
 from salakseg.train.state import is_sound, random_states, set_random_states, to_checkpoint
 from salakseg.train.teacher import Ema
+from salakseg.train.validate import Validation
 
 LOG_EVERY = 50
 """Steps between two records of the losses; reading them stops the device, so it is not done each step."""
-
-MULTI_SCALE_EVERY = 10
-"""Every how manieth labelled batch is resized in a multi-scale recipe."""
-
-_LABELLED, _UNLABELLED = 0, 1  # streams of random numbers, kept apart
 
 
 class Trainer:
@@ -71,18 +68,22 @@ class Trainer:
         num_classes = len(data.class_map)
         torch.manual_seed(recipe.seed)
         self.network = Segmenter(recipe.network, num_classes, load_weights)
-        optimizer = make_optimizer(self.network, recipe.optimizer)
+        if recipe.performance.channels_last and fabric.device.type == "cuda":
+            self.network.to(memory_format=torch.channels_last)
+        if recipe.performance.compile:
+            self.network.compile()
+        optimizer = make_optimizer(self.network, recipe.optimizer, fabric.device)
         self.student, self.optimizer = fabric.setup(self.network, optimizer)
         self.ema = Ema(self.network, recipe.ema_decay)
-        weights = balanced_weights(torch.from_numpy(data.class_pixels)).to(fabric.device)
-        self.class_weights_K = weights if recipe.loss.class_weights == "balanced" else None
-        thresholds = recipe.selftraining.threshold_of_each(num_classes) if recipe.selftraining.enabled else []
-        self.thresholds_K = torch.tensor(thresholds, device=fabric.device)
+        weights_K = balanced_weights(torch.from_numpy(data.class_pixels)).to(fabric.device)
+        self.labeller = Labeller(recipe.selftraining, num_classes, fabric.device)
+        self.views = Views(recipe, rare_K=weights_K > 1, rank=fabric.global_rank)
+        self.objective = Objective(
+            recipe, self.labeller, weights_K if recipe.loss.class_weights == "balanced" else None
+        )
+        self.accumulation = Accumulation(recipe.data.batch_size, say)
+        self.validation = Validation(recipe.evaluation, data, say)
         self.iteration = 0
-        self.history: list[dict[str, Any]] = []
-        self.best_score = -math.inf
-        self.stale_evaluations = 0
-        self.evaluation: dict[str, Any] = {}
         self.start_random = random_states()
         self._saved = 0
         self._whole = True
@@ -98,22 +99,22 @@ class Trainer:
             TrainingError: The loss is not finite any more, or the device's memory does not suffice.
         """
         log = RunLog(self.run_folder, self.iteration)
-        labelled_batches, unlabelled_batches = self._labelled_batches(), self._unlabelled_batches()
+        labelled_batches, unlabelled_batches = self.labelled_batches(), self.unlabelled_batches()
         set_random_states(self.start_random)
         try:
-            with stop_on_signal() as asked_to_stop, out_of_memory_explained():
+            with stop_on_signal() as asked_to_stop:
                 for labelled, unlabelled in zip(labelled_batches, unlabelled_batches, strict=True):
                     self._whole = False  # a step that breaks off leaves a state that no run ever had
-                    log.add_step(self._step(labelled, unlabelled))
+                    log.add_step(self.step(labelled, unlabelled))
                     self._whole = True
-                    if self.iteration % LOG_EVERY == 0 or self._is_last():
+                    if self.iteration % LOG_EVERY == 0 or self.is_last:
                         self._write_steps(log)
-                    if self.iteration % self.recipe.evaluation.every == 0 or self._is_last():
+                    if self.iteration % self.recipe.evaluation.every == 0 or self.is_last:
                         self._evaluate(log)
                     progress(self.iteration, self.recipe.schedule.iterations)
-                    if self._patience_is_out():
+                    if not self.is_last and self.validation.patience_is_out():
                         break
-                    if asked_to_stop.is_set() and not self._is_last():
+                    if asked_to_stop.is_set() and not self.is_last:
                         raise Interrupted
         finally:
             self._save_last()
@@ -121,67 +122,76 @@ class Trainer:
             labelled_batches.close()  # ends the workers
             unlabelled_batches.close()
 
-    def _step(self, labelled: Batch, unlabelled: Batch | None) -> dict[str, Tensor]:
+    @property
+    def is_last(self) -> bool:
+        """Whether all steps are done."""
+        return self.iteration == self.recipe.schedule.iterations
+
+    # ---- one step
+
+    def step(self, labelled: Batch, unlabelled: Batch | None) -> Record:
         """One optimizer step; returns what is worth logging, still on the device."""
         set_rate(self.optimizer, rate_factor(self.iteration, self.recipe.schedule))
-        self.student.train()
-        sup = self._supervised_loss(labelled)
-        record = {"loss_sup": sup.total, "ce": sup.ce, "dice": sup.dice, "focal": sup.focal}
-        loss = sup.total
-        if unlabelled is not None:
-            loss_unsup, unsup_record = self._selftraining_loss(unlabelled)
-            record |= unsup_record
-            loss = loss + self.recipe.selftraining.weight * loss_unsup
-        self.optimizer.zero_grad()
-        self.fabric.backward(loss)
+        branches, record = self.branches(labelled.to(self.fabric.device), unlabelled)
+        record |= self.accumulation.run(lambda number, parts: self._learn(branches, number, parts), self.optimizer)
+        for head in self.views.frozen_heads(len(self.network.heads), self.iteration):
+            for parameter in self.network.heads[head].parameters():
+                parameter.grad = None
         norm = self.fabric.clip_gradients(
             self.student, self.optimizer, max_norm=self.recipe.optimizer.clip_norm, error_if_nonfinite=False
         )
         self.optimizer.step()
         self.ema.update(self.network)
         self.iteration += 1
-        record |= {"loss": loss, "gradient_norm": norm if norm is not None else loss.new_zeros(())}
-        return {name: value.detach() for name, value in record.items()}
+        return record | {"gradient_norm": norm.detach() if norm is not None else record["loss"].new_zeros(())}
 
-    def _supervised_loss(self, labelled: Batch) -> LossParts:
-        generator = self._generator(_LABELLED)
-        view = self._view(labelled, generator)
-        if self.recipe.augment.multi_scale and self.iteration % MULTI_SCALE_EVERY == MULTI_SCALE_EVERY - 1:
-            view = resize_view(view, self.recipe.augment, generator)
-        logits = self.student(view.image_BCHW)
-        return segmentation_loss(logits.mean_BKHW, view.label_BHW, self.recipe.loss, self.class_weights_K)
+    def branches(self, labelled: Batch, unlabelled: Batch | None) -> tuple[list[Branch], Record]:
+        """What the student learns from in this step, and what is worth logging of the labeller's answer."""
+        branches = [self.views.labelled(labelled, self.iteration)]
+        if unlabelled is None:
+            return branches, {}
+        weak = self.views.weak(unlabelled.to(self.fabric.device), self.iteration)
+        target: Target | None = None
+        record: Record = {}
+        if not self.recipe.selftraining.labels_inline:
+            target, record = self._label(weak)
+        return branches + self.views.unlabelled(weak, target, branches[0], self.iteration), record
 
-    def _selftraining_loss(self, unlabelled: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The same loss on pseudo-labels, over the pixels whose confidence reaches their class's threshold."""
-        settings = self.recipe.selftraining
-        view = self._view(unlabelled, self._generator(_UNLABELLED))
-        logits = self.student(view.image_BCHW)
-        labeller = logits
-        if settings.labeller == "teacher":
-            with torch.no_grad(), self.fabric.autocast():
-                labeller = self.ema.model(view.image_BCHW)
-        pseudo = pseudo_labels(labeller, self.thresholds_K, view.label_BHW != IGNORE_INDEX)
-        weights_K = self.class_weights_K if settings.class_weighted else None
-        parts = segmentation_loss(logits.mean_BKHW, pseudo.label_BHW, self.recipe.loss, weights_K)
-        return parts.total, {
-            "loss_unsup": parts.total,
-            "kept_share": pseudo.kept_share,
-            "kept_share_foreground": pseudo.kept_share_foreground,
-        }
+    def _label(self, weak: View) -> tuple[Target, Record]:
+        """The labeller's answer to the weak view, without dropout and by running statistics."""
+        network = self.ema.model if self.recipe.selftraining.labeller == "teacher" else self.network.eval()
+        with torch.no_grad(), self.fabric.autocast():
+            logits: Logits = network(self._in_order(weak.image_BCHW))
+            if self.recipe.selftraining.labeller_flips:
+                logits = mean_of_flips(logits, network(self._in_order(weak.image_BCHW.flip(-1))))
+        return self.labeller.label(logits, weak.label_BHW != IGNORE_INDEX)
 
-    def _view(self, batch: Batch, generator: np.random.Generator) -> View:
-        return weak_view(batch.to(self.fabric.device), self.recipe.augment, self.recipe.data.crop, generator)
+    def _learn(self, branches: list[Branch], number: int, parts: int) -> Record:
+        """Adds the gradient of one part of the batch."""
+        self.student.train()
+        weight = selftraining_weight(self.iteration, self.recipe.selftraining)
+        head = self.views.random_head(len(self.network.heads), self.iteration)
+        own = [branch.part(number, parts) for branch in branches]
+        with self.fabric.no_backward_sync(self.student, enabled=number < parts - 1):
+            loss, record = self.objective(
+                lambda image, dropout: self.student(self._in_order(image), dropout), own, weight, head
+            )
+            self.fabric.backward(loss * (own[0].samples / branches[0].samples))
+        return record
 
-    def _generator(self, stream: int) -> np.random.Generator:
-        """Random numbers of this step and stream, the same after a resume."""
-        return np.random.default_rng([self.recipe.seed, 2, stream, self.iteration])
+    def _in_order(self, image_BCHW: Tensor) -> Tensor:
+        """The images with their axes in memory as the network has its weights."""
+        if self.recipe.performance.channels_last and image_BCHW.is_cuda:
+            return image_BCHW.contiguous(memory_format=torch.channels_last)
+        return image_BCHW
 
     # ---- batches
 
-    def _labelled_batches(self) -> Generator[Batch, None, None]:
+    def labelled_batches(self) -> Generator[Batch, None, None]:
+        """A batch for each step from this one on."""
         return self._batches(Role.LABELLED, self.iteration, self.recipe.schedule.iterations)
 
-    def _unlabelled_batches(self) -> Generator[Batch | None, None, None]:
+    def unlabelled_batches(self) -> Generator[Batch | None, None, None]:
         """None for the steps before self-training begins, then one batch a step."""
         settings, total = self.recipe.selftraining, self.recipe.schedule.iterations
         start = max(self.iteration, min(settings.start, total) if settings.enabled else total)
@@ -201,64 +211,15 @@ class Trainer:
         pin = self.fabric.device.type == "cuda"
         return batches(stream, config.batch_size, first, end - first, config.workers, pin)
 
-    # ---- validation
-
-    def _is_last(self) -> bool:
-        return self.iteration == self.recipe.schedule.iterations
+    # ---- keeping
 
     def _evaluate(self, log: RunLog) -> None:
-        """Validates the moving average on whole patches, and keeps it if it is the best so far."""
+        """Validates the moving average, and keeps it if it is the best so far."""
         if not is_sound(self):
             raise self._diverged("a weight is no longer finite")
-        matrix = self._validate()
-        metrics = compute_metrics(matrix)
-        values = {
-            "miou_without_background": metrics.miou_without_background.value,
-            "miou_with_background": metrics.miou_with_background.value,
-            "iou": list_or_none(metrics.iou),
-            "overall_accuracy": metrics.overall_accuracy,
-        }
-        log.write("val", self.iteration, values)
-        self.history.append({"iteration": self.iteration, **values})
-        self.evaluation = {
-            "part": Role.VAL.value,
-            "patches": len(self.data.part(Role.VAL)),
-            "matrix": matrix.counts.tolist(),
-        }
-        score = metrics.miou_without_background.value
-        if math.isnan(score):
-            raise DataError(
-                f"The validation part of {self.data.index.root} shows nothing but background; give it photos with "
-                "other classes in splits.csv, or remove that file for a new split."
-            )
-        better = score > self.best_score
-        self.say(
-            f"step {self.iteration}: validation mIoU without background {score:.4f}, with it "
-            f"{metrics.miou_with_background.value:.4f}{' (best so far)' if better else ''}"
-        )
-        self.stale_evaluations = 0 if better else self.stale_evaluations + 1
-        if better:
-            self.best_score = score
+        if self.validation.evaluate(self.ema.model, self.iteration, self.fabric.device, log):
             save_checkpoint(to_checkpoint(self), self.run_folder.best)
         self._save_last()
-
-    def _patience_is_out(self) -> bool:
-        if self.stale_evaluations < self.recipe.evaluation.patience or self._is_last():
-            return False
-        self.say(
-            f"stopped early: {self.stale_evaluations} evaluations without a new best (best {self.best_score:.4f}); "
-            "--early-stop-patience sets how many are waited for"
-        )
-        return True
-
-    def _validate(self) -> ConfusionMatrix:
-        return confusion_of(
-            self.ema.model,
-            self.data.index,
-            self.data.part(Role.VAL),
-            self.data.class_map,
-            self.fabric.device,
-        )
 
     def resumed_at(self, iteration: int) -> None:
         """Marks the state that was read as saved, so that nothing less replaces it."""

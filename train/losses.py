@@ -7,12 +7,14 @@ Axes: B image, K class, H row, W column. Labels hold 255 where a pixel does not 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from salakseg.classes import IGNORE_INDEX
+from salakseg.train.pseudo import Target
 from salakseg.train.settings import LossConfig
 
 
@@ -49,6 +51,34 @@ def segmentation_loss(
     focal = config.focal_alpha * (1 - torch.exp(-nll_BHW)) ** config.focal_gamma * nll_BHW
     focal_mean = _weighted_mean(focal, valid_BHW.float())
     return LossParts(config.ce * ce + config.dice * dice + config.focal * focal_mean, ce, dice, focal_mean)
+
+
+def pseudo_label_ce(
+    logits_BKHW: Tensor, target: Target, normalise: Literal["kept", "valid"], class_weights_K: Tensor | None
+) -> Tensor:
+    """Cross entropy with pseudo-labels, each pixel by its weight.
+
+    Args:
+        logits_BKHW: Logits, any float type.
+        target: Labels and weights; with probabilities, these are learned in the labels' place.
+        normalise: The sum is divided by the weights of the pixels that count, or by the number of valid pixels: few
+            kept pixels then teach little (Yang et al., UniMatch).
+        class_weights_K: Weights of the classes, float [K], or None.
+
+    Returns:
+        A scalar; zero, with a gradient of zero, where no pixel counts.
+    """
+    logits_BKHW = logits_BKHW.float()
+    if target.prob_BKHW is None:
+        nll_BHW = functional.cross_entropy(logits_BKHW, target.label_BHW, ignore_index=IGNORE_INDEX, reduction="none")
+    else:
+        nll_BHW = functional.cross_entropy(logits_BKHW, target.prob_BKHW, reduction="none")
+    weight_BHW = target.weight_BHW
+    if class_weights_K is not None:
+        weight_BHW = weight_BHW * _pixel_weights(target.label_BHW, target.label_BHW != IGNORE_INDEX, class_weights_K)
+    if normalise == "kept":
+        return _weighted_mean(nll_BHW, weight_BHW)
+    return (nll_BHW * weight_BHW).sum() / target.valid_BHW.sum().clamp(min=1)
 
 
 def dice_loss(logits_BKHW: Tensor, label_BHW: Tensor, smooth: float = 1.0) -> Tensor:

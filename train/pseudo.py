@@ -1,51 +1,158 @@
 """Who labels the unlabelled, and which pixels count.
 
-Axes: B image, K class, H row, W column.
+Axes: B image, N head, K class, H row, W column.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from salakseg.classes import BACKGROUND, IGNORE_INDEX
-from salakseg.network.heads import Logits
+from salakseg.network.heads import Logits, combine_heads
+from salakseg.train.settings_selftraining import SelfTrainingConfig
+
+_SOFT_SPREADS = 2.0  # the width of SoftMatch's window in standard deviations: its per-class default
 
 
-@dataclass(frozen=True, slots=True)
-class PseudoLabels:
-    """Labels that a network gave.
+class Target(NamedTuple):
+    """What the student shall say of each pixel, and how much that counts.
 
     Attributes:
-        label_BHW: Class ids, int64; 255 where the labeller was not sure enough or the pixel is not valid.
-        kept_share: Share of the valid pixels that were kept, scalar, 0 to 1.
-        kept_share_foreground: The same, counting kept pixels of the classes beside background only, as the field team
-            does; its bands are shares of all pixels of a batch, of which the valid ones can be fewer.
+        label_BHW: Class ids, int64; 255 where a pixel does not count.
+        weight_BHW: float32, 0 to 1; 0 where a pixel does not count.
+        valid_BHW: Which pixels exist, bool.
+        prob_BKHW: The labeller's probabilities, float32, where they are learned; else None.
     """
 
     label_BHW: Tensor
-    kept_share: Tensor
-    kept_share_foreground: Tensor
+    weight_BHW: Tensor
+    valid_BHW: Tensor
+    prob_BKHW: Tensor | None = None
 
 
-@torch.no_grad()
-def pseudo_labels(logits: Logits, thresholds_K: Tensor, valid_BHW: Tensor) -> PseudoLabels:
-    """Labels pixels whose confidence reaches the threshold of the predicted class.
+class Labeller:
+    """Turns a network's answer into targets, and remembers how sure it is of each class.
 
     Args:
-        logits: Of the labeller; the mean of its heads' probabilities decides.
-        thresholds_K: Least confidence of each class, float [K], 0 to 1; 1 keeps none, although a sure network's
-            confidence is rounded to exactly 1.
-        valid_BHW: Which pixels exist, bool; augmentation brings in some from outside the picture.
+        config: The recipe's section.
+        num_classes: Number of classes K.
+        device: Where the answers lie.
+
+    Attributes:
+        thresholds_K: Least confidence of each class in ``fixed``, float32, 0 to 1; 1 keeps none.
+        mean_K, variance_K: Moving mean and variance of the confidence of the pixels of each predicted class, float32.
+        seen_K: How much of these moving means is data; they start from nothing (Kingma and Ba's bias correction).
     """
-    prob_BKHW = logits.heads_BNKHW.float().softmax(dim=2).mean(dim=1)
-    confidence_BHW, label_BHW = prob_BKHW.max(dim=1)
-    threshold_BHW = thresholds_K[label_BHW]
-    kept_BHW = (confidence_BHW >= threshold_BHW) & (threshold_BHW < 1) & valid_BHW
-    valid_count = valid_BHW.sum().clamp(min=1)
-    foreground_BHW = kept_BHW & (label_BHW != BACKGROUND)
-    return PseudoLabels(
-        label_BHW.where(kept_BHW, IGNORE_INDEX),
-        kept_BHW.sum() / valid_count,
-        foreground_BHW.sum() / valid_count,
-    )
+
+    def __init__(self, config: SelfTrainingConfig, num_classes: int, device: torch.device) -> None:
+        self.config = config
+        thresholds = config.threshold_of_each(num_classes) if config.enabled else [0.0] * num_classes
+        self.thresholds_K = torch.tensor(thresholds, device=device)
+        self.mean_K = torch.zeros(num_classes, device=device)
+        self.variance_K = torch.zeros(num_classes, device=device)
+        self.seen_K = torch.zeros(num_classes, device=device)
+
+    @torch.no_grad()
+    def label(self, logits: Logits, valid_BHW: Tensor) -> tuple[Target, dict[str, Tensor]]:
+        """Targets from the labeller's answer.
+
+        Args:
+            logits: The answer.
+            valid_BHW: Which pixels exist, bool; augmentation brings in some from outside the picture.
+
+        Returns:
+            The targets, and for the log ``kept_share`` and ``kept_share_foreground`` (shares of the valid pixels that
+            count at all; the second counts classes beside background only, as the field team does), ``pseudo_pixels``
+            and ``kept_pixels`` [K] (valid pixels by predicted class, and those that count).
+        """
+        prob_BKHW = combine_heads(
+            Logits(logits.heads_BNKHW.float(), logits.mean_BKHW.float()), self.config.labeller_heads
+        )
+        confidence_BHW, label_BHW = prob_BKHW.max(dim=1)
+        if self.config.keep != "fixed":
+            self._learn(confidence_BHW, label_BHW, valid_BHW)
+        weight_BHW = self._weights(confidence_BHW, label_BHW) * valid_BHW
+        kept_BHW = weight_BHW > 0
+        if self.config.disagreement > 0:
+            weight_BHW = weight_BHW * torch.exp(-self.config.disagreement * disagreement(logits.heads_BNKHW))
+        soft = prob_BKHW if self.config.targets == "soft" else None
+        target = Target(label_BHW.where(kept_BHW, IGNORE_INDEX), weight_BHW, valid_BHW, soft)
+        return target, _counts(label_BHW, kept_BHW, valid_BHW, len(self.thresholds_K))
+
+    def state(self) -> dict[str, Tensor]:
+        """What it has learned about its own confidence, for the checkpoint."""
+        return {"mean": self.mean_K, "variance": self.variance_K, "seen": self.seen_K}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """The reverse of `state`."""
+        for own, name in ((self.mean_K, "mean"), (self.variance_K, "variance"), (self.seen_K, "seen")):
+            own.copy_(state[name])
+
+    def _weights(self, confidence_BHW: Tensor, label_BHW: Tensor) -> Tensor:
+        if self.config.keep == "soft":
+            mean, variance = self._moments()
+            below_BHW = (mean[label_BHW] - confidence_BHW).clamp(min=0)
+            width_BHW = 2 * variance[label_BHW] / _SOFT_SPREADS**2
+            return torch.exp(-(below_BHW**2) / width_BHW.clamp(min=1e-8))
+        threshold_K = self.thresholds_K
+        if self.config.keep == "adaptive":
+            threshold_K = self._moments()[0].clamp(self.config.adaptive_floor, self.config.adaptive_ceiling)
+        threshold_BHW = threshold_K[label_BHW]
+        # In float32 a sure network's confidence is exactly 1: a threshold of 1 keeps none all the same
+        return ((confidence_BHW >= threshold_BHW) & (threshold_BHW < 1)).float()
+
+    def _learn(self, confidence_BHW: Tensor, label_BHW: Tensor, valid_BHW: Tensor) -> None:
+        """Moves the means of the classes that this batch shows; the others stay where they were."""
+        class_K111 = torch.arange(len(self.mean_K), device=label_BHW.device).view(-1, 1, 1, 1)
+        mine_KBHW = ((label_BHW == class_K111) & valid_BHW).float()
+        count_K = mine_KBHW.sum(dim=(1, 2, 3))
+        mean_K = (mine_KBHW * confidence_BHW).sum(dim=(1, 2, 3)) / count_K.clamp(min=1)
+        spread_KBHW = (confidence_BHW - mean_K.view(-1, 1, 1, 1)) ** 2
+        variance_K = (mine_KBHW * spread_KBHW).sum(dim=(1, 2, 3)) / count_K.clamp(min=1)
+        step_K = (1 - self.config.adaptive_momentum) * (count_K > 0)
+        self.mean_K.lerp_(mean_K, step_K)
+        self.variance_K.lerp_(variance_K, step_K)
+        self.seen_K.lerp_(torch.ones_like(self.seen_K), step_K)
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        seen_K = self.seen_K.clamp(min=1e-6)
+        return self.mean_K / seen_K, self.variance_K / seen_K
+
+
+def disagreement(heads_BNKHW: Tensor) -> Tensor:
+    """Jensen-Shannon divergence of the heads' probabilities at each pixel, float32 [B, H, W], 0 to ln N.
+
+    The entropy of the mean minus the mean of the entropies (Lin 1991).
+    """
+    prob_BNKHW = heads_BNKHW.float().softmax(dim=2)
+    mean_BKHW = prob_BNKHW.mean(dim=1)
+    entropy_of_mean: Tensor = torch.special.entr(mean_BKHW).sum(dim=1)
+    mean_of_entropies = torch.special.entr(prob_BNKHW).sum(dim=2).mean(dim=1)
+    return (entropy_of_mean - mean_of_entropies).clamp(min=0)
+
+
+def mean_of_flips(plain: Logits, mirrored: Logits) -> Logits:
+    """The answer to a view and to its mirror image as one, in logits; the mean is taken over probabilities."""
+
+    def merge(a: Tensor, b: Tensor, dim: int) -> Tensor:
+        prob = (a.float().softmax(dim=dim) + b.flip(-1).float().softmax(dim=dim)) / 2
+        return prob.clamp(min=1e-8).log()
+
+    return Logits(merge(plain.heads_BNKHW, mirrored.heads_BNKHW, 2), merge(plain.mean_BKHW, mirrored.mean_BKHW, 1))
+
+
+def _counts(label_BHW: Tensor, kept_BHW: Tensor, valid_BHW: Tensor, num_classes: int) -> dict[str, Tensor]:
+    """Pixels by class, by comparison: `bincount` would wait for the device."""
+    class_K111 = torch.arange(num_classes, device=label_BHW.device).view(-1, 1, 1, 1)
+    mine_KBHW = label_BHW == class_K111
+    pseudo_K = (mine_KBHW & valid_BHW).sum(dim=(1, 2, 3))
+    kept_K = (mine_KBHW & kept_BHW).sum(dim=(1, 2, 3))
+    valid = pseudo_K.sum().clamp(min=1)
+    kept = kept_K.sum()
+    return {
+        "kept_share": kept / valid,
+        "kept_share_foreground": (kept - kept_K[BACKGROUND]) / valid,
+        "pseudo_pixels": pseudo_K,
+        "kept_pixels": kept_K,
+    }

@@ -21,10 +21,12 @@ from salakseg.train.settings import (
     EvaluationConfig,
     LossConfig,
     OptimizerConfig,
+    PerformanceConfig,
     ScheduleConfig,
     Section,
-    SelfTrainingConfig,
+    StrongConfig,
 )
+from salakseg.train.settings_selftraining import SelfTrainingConfig
 
 PHASES = {1: "phase1", 2: "phase2", 3: "phase3"}
 """Recipes by the number that ``--phase`` takes."""
@@ -38,11 +40,13 @@ class Recipe(Section):
     network: NetworkConfig = NetworkConfig()
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
+    strong: StrongConfig = StrongConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     loss: LossConfig = LossConfig()
     selftraining: SelfTrainingConfig = SelfTrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    performance: PerformanceConfig = PerformanceConfig()
     ema_decay: float = Field(default=0.9995, ge=0.0, lt=1.0)
     """Decay of the moving average, once warmed up."""
     precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"

@@ -111,18 +111,18 @@ class RunLog:
         """Writes the means over the steps kept since the last call; here the device is waited for.
 
         Returns:
-            The means; a figure that only some of the steps have is the mean over these.
+            The means; a figure that only some of the steps have is the mean over these. Counts by class are written as
+            sums, and not returned.
         """
         names = dict.fromkeys(name for record in self._steps for name in record)
-        means = {
-            name: float(torch.stack([record[name] for record in self._steps if name in record]).float().mean())
-            for name in names
-        }
+        stacks = {name: torch.stack([record[name] for record in self._steps if name in record]) for name in names}
+        means = {name: float(stack.float().mean()) for name, stack in stacks.items() if stack.ndim == 1}
+        sums = {name: stack.sum(dim=0).tolist() for name, stack in stacks.items() if stack.ndim == 2}
         now = time.perf_counter()
         means |= {"learning_rate": learning_rate, "steps_per_second": len(self._steps) / (now - self._since)}
         self._steps.clear()
         self._since = now
-        self.write("train", iteration, means)
+        self.write("train", iteration, means | sums)
         return means
 
     def write(self, kind: str, iteration: int, values: Mapping[str, Any]) -> None:

@@ -4,9 +4,6 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from salakseg.classes import BACKGROUND
-from salakseg.errors import RecipeError
-
 
 class Section(BaseModel):
     """A table of a recipe; an unknown key is an error."""
@@ -62,6 +59,35 @@ class AugmentConfig(Section):
         return self
 
 
+class StrongConfig(Section):
+    """How a strong view is made of a weak one."""
+
+    jitter_probability: float = Field(default=0.8, ge=0.0, le=1.0)
+    """Share of the views whose colours change."""
+    brightness: float = Field(default=0.5, ge=0.0, lt=1.0)
+    """Largest relative change of brightness."""
+    contrast: float = Field(default=0.5, ge=0.0, lt=1.0)
+    """Largest relative change of contrast."""
+    saturation: float = Field(default=0.5, ge=0.0, lt=1.0)
+    """Largest relative change of saturation."""
+    hue: float = Field(default=0.25, ge=0.0, le=0.5)
+    """Largest turn of the hue, as a share of the whole circle."""
+    grey: float = Field(default=0.2, ge=0.0, le=1.0)
+    """Share of the views without colour."""
+    blur: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Share of the views that are blurred."""
+    blur_sigma: float = Field(default=2.0, gt=0.1)
+    """Largest standard deviation of the Gaussian blur, pixels."""
+    cutmix_probability: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Share of the views into which a rectangle of another is pasted."""
+    cutmix_area_min: float = Field(default=0.02, gt=0.0, le=1.0)
+    """Smallest area of the rectangle as a share of the view."""
+    cutmix_area_max: float = Field(default=0.4, gt=0.0, le=1.0)
+    """Largest area of the rectangle."""
+    cutmix_aspect: float = Field(default=3.3, ge=1.0)
+    """Largest ratio of the rectangle's sides."""
+
+
 class OptimizerConfig(Section):
     """The optimizer and its rate."""
 
@@ -95,7 +121,7 @@ class ScheduleConfig(Section):
 
 
 class LossConfig(Section):
-    """The weighted sum of cross entropy, Dice and focal loss on the mean of the heads' logits."""
+    """The weighted sum of cross entropy, Dice and focal loss on labels."""
 
     ce: float = Field(default=0.4, ge=0.0)
     """Weight of the cross entropy."""
@@ -109,48 +135,25 @@ class LossConfig(Section):
     """Factor of the focal loss."""
     focal_gamma: float = Field(default=2.0, ge=0.0)
     """Exponent of the focal loss: how little sure pixels count."""
+    heads: Literal["mean", "each", "sum"] = "mean"
+    """``mean``: the loss of the mean of the heads' logits; ``each``: the mean of the losses of every head alone, which
+    keeps heads different; ``sum``: the sum of these, as DiverseNet has it."""
+    heads_frozen: int = Field(default=0, ge=0)
+    """Heads that are drawn anew in each step and do not learn in it (DiverseNet's DF: 5 of 10)."""
+    heads_frozen_from: int = Field(default=3_500, ge=0)
+    """First step with frozen heads."""
 
 
-class SelfTrainingConfig(Section):
-    """How the unlabelled patches take part."""
+class PerformanceConfig(Section):
+    """What makes a step quicker, and leaves what is learned as it is but for rounding."""
 
-    enabled: bool = True
-    """Off: plain supervised training, unlabelled patches are not even read."""
-    start: int = Field(default=500, ge=0)
-    """First step with pseudo-labels."""
-    weight: float = Field(default=1.0, ge=0.0)
-    """Weight of the loss on pseudo-labels beside the supervised one."""
-    labeller: Literal["student", "teacher"] = "student"
-    """Who labels: the network being trained, on the very view it learns from, or its moving average."""
-    background_threshold: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Least confidence of a background pixel; 0 keeps every one, 1 none."""
-    thresholds: float | tuple[float, ...] = (0.60, 0.65, 0.70, 0.65, 0.55, 0.60)
-    """Least confidence of the classes 1, 2, ...; one number for all of them; 1 keeps none."""
-    class_weighted: bool = True
-    """Whether the class weights of the supervised cross entropy also apply to pseudo-labels."""
-
-    @model_validator(mode="after")
-    def _shares(self) -> Self:
-        values = (self.thresholds,) if isinstance(self.thresholds, float) else self.thresholds
-        if any(not 0.0 <= value <= 1.0 for value in values):
-            raise ValueError(f"thresholds {values} must lie between 0 and 1")
-        return self
-
-    def threshold_of_each(self, num_classes: int) -> list[float]:
-        """Thresholds in the order of the class ids, background included.
-
-        Raises:
-            RecipeError: The recipe names thresholds for another number of classes.
-        """
-        others = num_classes - 1
-        values = [self.thresholds] * others if isinstance(self.thresholds, float) else list(self.thresholds)
-        if len(values) != others:
-            raise RecipeError(
-                f"The recipe has thresholds for {len(values)} classes beside background, the class map has {others}; "
-                "give one for all with --set selftraining.thresholds=0.6, or one each as [0.6, 0.65, ...]."
-            )
-        values.insert(BACKGROUND, self.background_threshold)
-        return values
+    channels_last: bool = True
+    """Images and weights with the channels innermost in memory, as tensor cores want them; CUDA only."""
+    joint_forward: bool = False
+    """One pass of labelled and unlabelled images together, where they have the same size. Batch normalisation then
+    takes its statistics over both."""
+    compile: bool = False
+    """``torch.compile`` for the network: minutes at the start, quicker steps then."""
 
 
 class EvaluationConfig(Section):

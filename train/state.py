@@ -30,14 +30,16 @@ def to_checkpoint(trainer: "Trainer") -> Checkpoint:
         data_root=str(data.index.root.resolve()),
         split=data.split.to_rows(),
         iteration=trainer.iteration,
-        history=trainer.history,
-        evaluation=trainer.evaluation,
+        history=trainer.validation.history,
+        evaluation=trainer.validation.evaluation,
         training={
             "optimizer": trainer.optimizer.state_dict(),
             "precision": trainer.fabric.strategy.precision.state_dict(),
             "ema_updates": trainer.ema.updates,
-            "best_score": trainer.best_score,
-            "stale_evaluations": trainer.stale_evaluations,
+            "best_score": trainer.validation.best_score,
+            "stale_evaluations": trainer.validation.stale_evaluations,
+            "labeller": trainer.labeller.state(),
+            "parts": trainer.accumulation.parts,
             "random": random_states(),
             "data": data_digest(data),
         },
@@ -54,10 +56,12 @@ def restore(trainer: "Trainer", checkpoint: Checkpoint) -> None:
     if state["precision"]:  # a gradient scaler, which only float16 has
         trainer.fabric.strategy.precision.load_state_dict(state["precision"])
     trainer.iteration = checkpoint.iteration
-    trainer.history = list(checkpoint.history)
-    trainer.evaluation = dict(checkpoint.evaluation)
-    trainer.best_score = state["best_score"]
-    trainer.stale_evaluations = state["stale_evaluations"]
+    trainer.validation.history = list(checkpoint.history)
+    trainer.validation.evaluation = dict(checkpoint.evaluation)
+    trainer.validation.best_score = state["best_score"]
+    trainer.validation.stale_evaluations = state["stale_evaluations"]
+    trainer.labeller.load_state(state["labeller"])
+    trainer.accumulation.parts = state["parts"]
     trainer.start_random = state["random"]
     trainer.resumed_at(checkpoint.iteration)
 

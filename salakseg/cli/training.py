@@ -139,7 +139,8 @@ def train(
     except Interrupted:
         say(f"stopped after step {trainer.iteration:,}; go on with: salakseg train --resume {run.path}")
         raise typer.Exit(INTERRUPTED) from None
-    say(f"done; best validation mIoU without background {trainer.best_score:.4f}, next: salakseg report {run.best}")
+    best = trainer.validation.best_score
+    say(f"done; best validation mIoU without background {best:.4f}, next: salakseg report {run.best}")
 
 
 def recipes(

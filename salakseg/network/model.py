@@ -15,6 +15,7 @@ from torch.nn import functional
 from salakseg.errors import RecipeError
 from salakseg.network.config import IMAGENET_MEAN, IMAGENET_STD, NetworkConfig
 from salakseg.network.heads import Logits
+from salakseg.network.perturb import ChannelDropout
 from salakseg.network.weights import load_encoder_weights
 
 _DIVERSE_WIDTH = 256  # channels inside a head of DiverseNet
@@ -38,6 +39,10 @@ class Segmenter(nn.Module):
         trunk = _build_trunk(config)
         self.encoder = cast(nn.Module, trunk.encoder)
         self.decoder = cast(nn.Module, trunk.decoder)
+        # DeepLabV3+ looks at two of the encoder's feature maps, other decoders at all but the image itself
+        self._seen = (
+            (-4, -1) if config.architecture == "deeplabv3plus" else range(-len(trunk.encoder.out_channels) + 1, 0)
+        )
         self.size_multiple = max(int(trunk.encoder.output_stride), 16)
         channels = int(trunk.segmentation_head[0].in_channels)
         if config.heads == "diverse" and config.architecture == "deeplabv3plus":
@@ -49,18 +54,24 @@ class Segmenter(nn.Module):
         if load_weights:
             load_encoder_weights(self.encoder, config.encoder, config.encoder_weights)
 
-    def forward(self, image_BCHW: Tensor) -> Logits:
+    def forward(self, image_BCHW: Tensor, dropout: ChannelDropout | None = None) -> Logits:
         """Logits of a batch.
 
         Args:
             image_BCHW: Normalised float images [B, 3, H, W] of any size; borders are replicated up to the next
                 multiple of the encoder's stride and cut off again.
+            dropout: Channels of the encoder to be dropped, in training.
         """
         height, width = image_BCHW.shape[-2:]
         pad_y, pad_x = -height % self.size_multiple, -width % self.size_multiple
         if pad_y or pad_x:
             image_BCHW = functional.pad(image_BCHW, (0, pad_x, 0, pad_y), mode="replicate")
-        features = self.decoder(self.encoder(image_BCHW))
+        maps = self.encoder(image_BCHW)
+        if dropout is not None:
+            maps = list(maps)
+            for level in self._seen:
+                maps[level] = dropout.apply(maps[level])
+        features = self.decoder(maps)
         coarse = torch.cat([head(features) for head in self.heads], dim=1)
         fine = functional.interpolate(coarse, size=image_BCHW.shape[-2:], mode="bilinear", align_corners=False)
         heads = fine[..., :height, :width].reshape(fine.shape[0], len(self.heads), -1, height, width)

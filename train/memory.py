@@ -1,0 +1,76 @@
+"""A step whose batch does not fit into the device's memory, in parts that do."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from salakseg.errors import TrainingError
+from salakseg.train.objective import Record
+
+_LEAST = 2  # patches in a part; batch normalisation needs two
+
+
+class Accumulation:
+    """Runs the parts of a batch one after the other; they add up to the gradient of the whole.
+
+    Cross entropy and Dice are means over the images of a part, and batch normalisation takes its statistics from a part
+    alone: the effective batch stays what it was, the result is equal but for that.
+
+    Args:
+        batch_size: Labelled patches a step in this process.
+        say: Called with a line worth reading.
+
+    Attributes:
+        parts: How many parts a batch is divided into; doubled whenever memory does not suffice.
+    """
+
+    def __init__(self, batch_size: int, say: Callable[[str], None]) -> None:
+        self.parts = 1
+        self._batch_size = batch_size
+        self._say = say
+
+    def run(self, learn: Callable[[int, int], Record], optimizer: Optimizer) -> Record:
+        """The gradient of a whole batch.
+
+        Args:
+            learn: Adds the gradient of a part, by its number and the number of parts; returns what is worth logging.
+            optimizer: Whose gradients are cleared first.
+
+        Returns:
+            Means over the parts; sums where a figure is a count by class.
+
+        Raises:
+            TrainingError: Not even the smallest parts fit.
+        """
+        while True:
+            optimizer.zero_grad()
+            try:
+                return _merged([learn(number, self.parts) for number in range(self.parts)])
+            except torch.OutOfMemoryError as error:
+                if self._batch_size // (2 * self.parts) < _LEAST:
+                    raise TrainingError(
+                        f"The device has too little memory even for {self._batch_size // self.parts} patches at a "
+                        "time; close what else uses it, or take a smaller --set data.crop or a smaller network.encoder."
+                    ) from error
+            # Outside the handler: the error's traceback holds on to the tensors that did not fit
+            optimizer.zero_grad()
+            torch.cuda.empty_cache()
+            self.parts *= 2
+            self._say(
+                f"attention: out of memory; from here on each batch of {self._batch_size} is learned in {self.parts} "
+                "parts whose gradients are added up, so the batch stays as large"
+            )
+
+
+def _merged(records: list[Record]) -> Record:
+    if len(records) == 1:
+        return records[0]
+
+    def merge(values: list[Tensor]) -> Tensor:
+        stacked = torch.stack(values)
+        return stacked.sum(dim=0) if stacked.ndim > 1 else stacked.mean()
+
+    names = dict.fromkeys(name for record in records for name in record)
+    return {name: merge([record[name] for record in records if name in record]) for name in names}
