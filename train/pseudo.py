@@ -129,7 +129,8 @@ def disagreement(heads_BNKHW: Tensor) -> Tensor:
     mean_BKHW = prob_BNKHW.mean(dim=1)
     entropy_of_mean: Tensor = torch.special.entr(mean_BKHW).sum(dim=1)
     mean_of_entropies = torch.special.entr(prob_BNKHW).sum(dim=2).mean(dim=1)
-    return (entropy_of_mean - mean_of_entropies).clamp(min=0)
+    divergence_BHW: Tensor = (entropy_of_mean - mean_of_entropies).clamp(min=0)
+    return divergence_BHW
 
 
 def mean_of_flips(plain: Logits, mirrored: Logits) -> Logits:

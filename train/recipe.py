@@ -28,7 +28,7 @@ from salakseg.train.settings import (
 )
 from salakseg.train.settings_selftraining import SelfTrainingConfig
 
-PHASES = {1: "phase1", 2: "phase2", 3: "phase3"}
+PHASES = {1: "phase1", 2: "phase2", 3: "phase3", 4: "phase4"}
 """Recipes by the number that ``--phase`` takes."""
 
 
