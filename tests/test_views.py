@@ -16,7 +16,7 @@ from salakseg.network.config import IMAGENET_MEAN, IMAGENET_STD
 from salakseg.network.model import normalise
 from salakseg.train.augment import View, resize_view, weak_view
 from salakseg.train.data import Batch, PatchStream, batches, collate, random_window
-from salakseg.train.settings import AugmentConfig
+from salakseg.train.settings_views import AugmentConfig
 
 
 def telling_batch(height: int, width: int, samples: int = 4) -> Batch:
