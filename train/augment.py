@@ -45,8 +45,9 @@ def weak_view(batch: Batch, config: AugmentConfig, crop: int, generator: np.rand
     """
     size_B2, padded = np.asarray(batch.size_B2.numpy(), np.float64), batch.label_BHW.shape[1:]
     zoom, column, row, turn, angle, *colours = uniforms(generator, len(size_B2), 8)
+    brightness, contrast, saturation = (spread(unit, config.jitter) for unit in colours)
     matrix_B23 = _view_to_picture(size_B2, config, crop, (zoom, column, row, turn, angle))
-    change_BC7 = colour_change(*(spread(unit, config.jitter) for unit in colours), np.full(3, 1 / 255))
+    change_BC7 = colour_change(brightness, contrast, saturation, np.full(3, 1 / 255))
     constants = (255 * MEAN, 1 / (255 * STD), -MEAN / STD, 1 / STD)
     drawn = [_in_grid_units(matrix_B23, padded), size_B2, change_BC7]
     matrix, size, change, *sent = send(batch.image_BCHW.device, [*drawn, *constants])
