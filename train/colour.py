@@ -1,8 +1,8 @@
 """Photometric changes of a batch, each sample by its own amount, in few kernels.
 
-Brightness, contrast and saturation are linear: together they are one matrix a sample, made on the CPU. Where other
-libraries clip the colours after each of the three, here they are clipped once, at the end: light that one change pushes
-out and the next brings back is not lost.
+Brightness, contrast and saturation are linear and their order does not matter: together they are one matrix a sample,
+made on the CPU. Where other libraries clip the colours after each of the three, here they are clipped once, at the end:
+light that one change pushes out and another brings back is not lost.
 
 Axes: B image, C channel, H row, W column.
 """
