@@ -1,6 +1,7 @@
 """Streams of patches and the views made of them."""
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +9,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernels import kernels
 
 from salakseg.classes import SALAK
 from salakseg.data.patches import index_patches
 from salakseg.errors import DataError
 from salakseg.network.config import IMAGENET_MEAN, IMAGENET_STD
 from salakseg.network.model import normalise
-from salakseg.train.augment import View, resize_view, weak_view
+from salakseg.train.augment import View, resize_view, source_side, weak_view
 from salakseg.train.data import Batch, PatchStream, batches, collate, random_window
-from salakseg.train.settings import AugmentConfig
+from salakseg.train.settings_views import AugmentConfig
 
 
 def telling_batch(height: int, width: int, samples: int = 4) -> Batch:
@@ -49,6 +51,143 @@ def test_labels_move_with_their_pixels(seed: int, mirror: str, size: tuple[int, 
     told = (brightness(view) / 36).round()
     agree = (told == view.label_BHW)[known].float().mean()
     assert agree > 0.7, float(agree)
+
+
+def mapped_batch(height: int, width: int, samples: int = 4) -> Batch:
+    """Pictures that tell where each pixel lies: red is its column, green its row; so does the label, modulo 7."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    image = torch.stack([columns, rows, torch.full_like(rows, 128)]).to(torch.uint8)
+    label = ((columns + 3 * rows) % 7).to(torch.uint8)
+    return Batch(image.repeat(samples, 1, 1, 1), label.repeat(samples, 1, 1), torch.tensor([[height, width]] * samples))
+
+
+def places(view: View) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Columns and rows of the picture that a view of `mapped_batch` shows, and where nothing from outside blends in.
+
+    Interpolation does not change a ramp.
+    """
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    columns, rows, blue = ((view.image_BCHW * std + mean) * 255).unbind(dim=1)
+    return columns, rows, (blue - 128).abs() < 1e-3
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    mirror=st.sampled_from(["none", "horizontal", "dihedral"]),
+    size=st.tuples(st.integers(40, 100), st.integers(40, 100)),
+    rotation=st.sampled_from([0.0, 20.0, 180.0]),
+    zoom_step=st.sampled_from([0.0, 0.1]),
+)
+def test_labels_move_with_pixels_at_any_angle_and_zoom(
+    seed: int, mirror: str, size: tuple[int, int], rotation: float, zoom_step: float
+) -> None:
+    config = AugmentConfig.model_validate({"mirror": mirror, "rotation": rotation, "zoom_step": zoom_step})
+    view = weak_view(mapped_batch(*size), config, 48, np.random.default_rng(seed))
+    columns, rows, inner = places(view)
+    # Halfway between two pixels either of them is the nearest
+    clear = ((columns % 1 - 0.5).abs() > 0.01) & ((rows % 1 - 0.5).abs() > 0.01)
+    expected = (columns.round() + 3 * rows.round()) % 7
+    wrong = inner & clear & (view.label_BHW != expected)
+    assert not wrong.any(), int(wrong.sum())
+    if zoom_step == 0:
+        assert (inner & clear).float().mean() > 0.05
+
+
+@pytest.mark.parametrize("rotation", [0.0, 30.0, 180.0])
+def test_a_view_is_a_similar_picture_turned_no_further_than_asked(rotation: float) -> None:
+    config = AugmentConfig(mirror="none", zoom_min=1.0, zoom_max=2.0, zoom_step=0.0, rotation=rotation)
+    view = weak_view(mapped_batch(120, 120, samples=300), config, 32, np.random.default_rng(0))
+    columns, rows, _ = places(view)
+    assert (view.label_BHW != 255).all()  # there is room for the corners
+    by_x = torch.stack([columns[:, 16, 17] - columns[:, 16, 16], rows[:, 16, 17] - rows[:, 16, 16]])
+    by_y = torch.stack([columns[:, 17, 16] - columns[:, 16, 16], rows[:, 17, 16] - rows[:, 16, 16]])
+    zoom, angle = 1 / by_x.norm(dim=0), torch.rad2deg(torch.atan2(by_x[1], by_x[0]))
+    torch.testing.assert_close(torch.stack([-by_x[1], by_x[0]]), by_y, atol=2e-3, rtol=0)
+    assert 0.99 < zoom.min() < 1.05
+    assert 1.95 < zoom.max() < 2.01
+    assert angle.abs().max() <= rotation + 0.2
+    if rotation:
+        assert angle.min() < -0.95 * rotation
+        assert angle.max() > 0.95 * rotation
+
+
+def test_what_turns_in_from_outside_is_ignored() -> None:
+    batch = telling_batch(64, 64, samples=50)
+    config = AugmentConfig(mirror="dihedral", zoom_min=1.0, zoom_max=1.0, rotation=180)
+    view = weak_view(batch, config, 64, np.random.default_rng(0))
+    shares = (view.label_BHW != 255).float().mean(dim=(1, 2))
+    # A square turned about its middle by 45 degrees shares 2 (sqrt 2 - 1) of its area with itself
+    assert 0.82 < shares.min() < 0.85
+    assert shares.max() > 0.98
+    outside = view.image_BCHW.permute(0, 2, 3, 1)[view.label_BHW == 255]
+    assert (outside.abs().amax(dim=1) < 1e-5).float().mean() > 0.85  # the mean colour, but where the edge blends
+
+
+def test_the_padding_of_smaller_pictures_is_outside() -> None:
+    big, small = telling_batch(64, 64, samples=1), telling_batch(20, 30, samples=1)
+    items = [(batch.image_BCHW[0], batch.label_BHW[0]) for batch in (big, small)]
+    batch = collate(items)
+    assert isinstance(batch, Batch)
+    config = AugmentConfig(mirror="none", zoom_min=1.0, zoom_max=1.0, jitter=0.4)
+    view = weak_view(batch, config, 64, np.random.default_rng(0))
+    assert [(label != 255).sum().item() for label in view.label_BHW] == [64 * 64, 20 * 30]
+    assert view.image_BCHW[1].permute(1, 2, 0)[view.label_BHW[1] == 255].abs().max() < 1e-5
+
+
+def test_half_a_batch_twice_is_the_batch() -> None:
+    batch = telling_batch(80, 70, samples=6)
+    config = AugmentConfig(mirror="dihedral", zoom_step=0.0, rotation=90, jitter=0.3)
+    whole, halves = np.random.default_rng(5), np.random.default_rng(5)
+    expected = weak_view(batch, config, 64, whole)
+    parts = [weak_view(Batch(*(t[p] for t in batch)), config, 64, halves) for p in (slice(0, 2), slice(2, 6))]
+    torch.testing.assert_close(torch.cat([part.image_BCHW for part in parts]), expected.image_BCHW)
+    assert torch.equal(torch.cat([part.label_BHW for part in parts]), expected.label_BHW)
+
+
+def test_colours_do_not_change_what_is_seen() -> None:
+    batch = mapped_batch(90, 80)
+    config = AugmentConfig(mirror="dihedral", zoom_step=0.0, rotation=90)
+    a, b = (
+        weak_view(batch, config.model_copy(update={"jitter": jitter}), 64, np.random.default_rng(2))
+        for jitter in (0.0, 0.5)
+    )
+    assert torch.equal(a.label_BHW, b.label_BHW)
+
+
+@pytest.mark.parametrize(
+    ("config", "bound"),
+    [({}, 20), ({"rotation": 45, "jitter": 0.4, "mirror": "dihedral"}, 30)],
+    ids=["v3", "everything"],
+)
+def test_a_batch_takes_few_kernels(config: dict[str, object], bound: int) -> None:
+    few, many = (
+        len(
+            kernels(
+                partial(
+                    weak_view,
+                    telling_batch(64, 64, samples),
+                    AugmentConfig.model_validate(config),
+                    64,
+                    np.random.default_rng(0),
+                )
+            )
+        )
+        for samples in (2, 8)
+    )
+    assert few == many <= bound
+
+
+@pytest.mark.parametrize("rotation", [0.0, 15.0, 45.0, 180.0])
+def test_the_source_is_large_enough_for_every_view(rotation: float) -> None:
+    config = AugmentConfig(mirror="dihedral", zoom_min=0.8, zoom_max=0.8, rotation=rotation)
+    side = source_side(config, 32)
+    assert side >= 32 / 0.8
+    view = weak_view(telling_batch(side + 3, side + 3, samples=100), config, 32, np.random.default_rng(0))
+    assert (view.label_BHW != 255).all()
+    if rotation:
+        tight = weak_view(telling_batch(side - 6, side - 6, samples=100), config, 32, np.random.default_rng(0))
+        assert (tight.label_BHW == 255).any()
 
 
 def test_what_lies_outside_is_ignored_never_background() -> None:

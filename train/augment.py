@@ -1,7 +1,4 @@
-"""Training views on the device: one warp for each sample of the batch, the same for image and label.
-
-The parameters are drawn on the CPU from a generator that depends on seed and step alone, so that a view does not depend
-on the device or on what was drawn before.
+"""Weak views on the device: one warp and one change of colour for each sample, the same warp for image and label.
 
 Axes: B image, C channel, H row, W column.
 """
@@ -9,17 +6,18 @@ Axes: B image, C channel, H row, W column.
 import math
 from dataclasses import dataclass
 
-import kornia.enhance
 import numpy as np
 import torch
-from kornia.geometry.transform import warp_affine
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from salakseg.network.model import normalise
+from salakseg.train.colour import MEAN, STD, change_colours, colour_change
 from salakseg.train.data import Batch
-from salakseg.train.settings import AugmentConfig
+from salakseg.train.drawing import Floats, send, spread, uniforms
+from salakseg.train.settings_views import AugmentConfig
+
+_OUTSIDE = 256
+"""What a label says beyond the picture while it is warped; 255 is ignored, too, but inside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,7 @@ class View:
     """A batch that the network can learn from.
 
     Attributes:
-        image_BCHW: Normalised, float32.
+        image_BCHW: Normalised, float32; 0, the mean colour, where the view shows what lies outside the picture.
         label_BHW: Class ids, int64, 255 where ignored and where the view shows what lies outside the picture.
     """
 
@@ -35,26 +33,40 @@ class View:
     label_BHW: Tensor
 
 
+@torch.no_grad()
 def weak_view(batch: Batch, config: AugmentConfig, crop: int, generator: np.random.Generator) -> View:
-    """Random scale, crop, mirror and colour of every sample.
+    """Random scale, crop, rotation, mirror and colour of every sample. The CPU does not wait for the device.
 
     Args:
-        batch: Patches on the device.
+        batch: Patches on the device; the sizes on the CPU.
         config: How far the changes go.
         crop: Side of the view in pixels.
         generator: Source of everything random.
     """
-    matrices = [_source_to_view(size, config, crop, generator) for size in batch.size_B2.tolist()]
-    matrix_B23 = torch.from_numpy(np.stack(matrices)[:, :2].astype(np.float32)).to(batch.image_BCHW.device)
-    image_BCHW = batch.image_BCHW.float() / 255
+    size_B2, padded = np.asarray(batch.size_B2.numpy(), np.float64), batch.label_BHW.shape[1:]
+    zoom, column, row, turn, angle, *colours = uniforms(generator, len(size_B2), 8)
+    brightness, contrast, saturation = (spread(unit, config.jitter) for unit in colours)
+    matrix_B23 = _view_to_picture(size_B2, config, crop, (zoom, column, row, turn, angle))
+    change_BC7 = colour_change(brightness, contrast, saturation, np.full(3, 1 / 255))
+    constants = (255 * MEAN, 1 / (255 * STD), -MEAN / STD, 1 / STD)
+    drawn = [_in_grid_units(matrix_B23, padded), size_B2, change_BC7]
+    matrix, size, change, *sent = send(batch.image_BCHW.device, [*drawn, *constants])
+    mean_C11, scale_C11, shift_C11, inverse_C11 = (constant.view(3, 1, 1) for constant in sent)
+
+    image_BCHW, label_B1HW = batch.image_BCHW - mean_C11, batch.label_BHW.unsqueeze(1) - float(_OUTSIDE)
+    if (size_B2 != padded).any():
+        picture_B1HW = _without_padding(size, padded)
+        image_BCHW, label_B1HW = image_BCHW * picture_B1HW, label_B1HW * picture_B1HW
+    # Outside both are 0, which is also what the warp fills in
+    grid_BHW2 = _grid(matrix, crop)
+    image_BCHW = functional.grid_sample(image_BCHW, grid_BHW2, mode="bilinear", align_corners=False)
+    label_B1HW = functional.grid_sample(label_B1HW, grid_BHW2, mode="nearest", align_corners=False)
     if config.jitter > 0:
-        image_BCHW = _jitter(image_BCHW, config.jitter, generator)
-    image_BCHW = warp_affine(normalise(image_BCHW), matrix_B23, (crop, crop), mode="bilinear")
-    # The warp fills with 0, which is a class: labels are moved up by one, so that the fill becomes ignore. 255 + 1
-    # wraps round to the same 0.
-    shifted_B1HW = (batch.label_BHW.unsqueeze(1) + 1).float()
-    label_BHW = warp_affine(shifted_B1HW, matrix_B23, (crop, crop), mode="nearest").squeeze(1).long()
-    return View(image_BCHW, torch.where(label_BHW == 0, 255, label_BHW - 1))
+        image_BCHW = torch.addcmul(shift_C11, change_colours(image_BCHW, change), inverse_C11)
+        image_BCHW.mul_(label_B1HW != 0)
+    else:
+        image_BCHW.mul_(scale_C11)
+    return View(image_BCHW, label_B1HW.squeeze(1).add_(_OUTSIDE).clamp_(max=255).long())
 
 
 def resize_view(view: View, config: AugmentConfig, generator: np.random.Generator) -> View:
@@ -65,49 +77,81 @@ def resize_view(view: View, config: AugmentConfig, generator: np.random.Generato
     return View(image, label.squeeze(1).long())
 
 
-def _source_to_view(
-    size: list[int], config: AugmentConfig, crop: int, generator: np.random.Generator
-) -> NDArray[np.float64]:
-    """Matrix [3, 3] from pixel centres (x, y) of the picture to those of the view."""
-    height, width = size
-    zoom = _draw_zoom(config, generator)
+def source_side(config: AugmentConfig, crop: int) -> int:
+    """Side in the picture's own pixels that a view needs at most: at the smallest zoom, turned furthest."""
+    angle = math.radians(min(config.rotation, 45))
+    return math.ceil(crop * (math.cos(angle) + math.sin(angle)) / config.zoom_min)
+
+
+def _view_to_picture(size_B2: Floats, config: AugmentConfig, crop: int, units: tuple[Floats, ...]) -> Floats:
+    """Matrices [B, 2, 3] from (x, y) about the middle of the view to pixel centres (x, y) of the picture.
+
+    Seen from the picture: it is scaled, then a square is cut out, which is turned about its middle and mirrored.
+    """
+    zoom_unit, column, row, turn, angle_unit = units
+    zoom = _zoom(zoom_unit, config)
+    angle = np.radians(config.rotation) * (2 * angle_unit - 1)
+    extent = crop * (np.abs(np.cos(angle)) + np.abs(np.sin(angle)))
     # Where the scaled picture is larger than the crop, its corner lies up to the surplus outside; else the picture lies
-    # somewhere inside. Whole pixels, so that a view at its own scale is not blurred.
-    surplus = [round(side * zoom) - crop for side in (width, height)]
-    offset_x, offset_y = (int(generator.integers(min(s, 0), max(s, 0) + 1)) for s in surplus)
-    scale_crop = np.array(
-        [[zoom, 0, 0.5 * zoom - 0.5 - offset_x], [0, zoom, 0.5 * zoom - 0.5 - offset_y], [0, 0, 1]], dtype=np.float64
-    )
-    return _mirror(config, crop, generator) @ scale_crop
+    # somewhere inside. Whole pixels, so that a view at its own scale is not blurred. A turned square keeps away from
+    # the edges by what its corners need, as far as there is room.
+    surplus_B2 = np.round(size_B2[:, ::-1] * zoom[:, None]) - crop
+    free_B2 = np.maximum(surplus_B2, 0)
+    margin_B2 = np.minimum(np.ceil((extent - crop) / 2 - 1e-9)[:, None], free_B2 // 2)
+    low_B2, high_B2 = np.minimum(surplus_B2, 0) + margin_B2, free_B2 - margin_B2
+    offset_B2 = low_B2 + np.floor(np.stack([column, row], axis=1) * (high_B2 - low_B2 + 1))
+    middle_B2 = (crop / 2 + offset_B2) / zoom[:, None] - 0.5
+    cos, sin = np.cos(angle), np.sin(angle)
+    turned_B22 = np.stack([np.stack([cos, -sin], axis=1), np.stack([sin, cos], axis=1)], axis=1)
+    linear_B22 = turned_B22 @ _mirrors(turn, config) / zoom[:, None, None]
+    return np.concatenate([linear_B22, middle_B2[:, :, None]], axis=2)
 
 
-def _draw_zoom(config: AugmentConfig, generator: np.random.Generator) -> float:
+def _zoom(unit: Floats, config: AugmentConfig) -> Floats:
     if config.zoom_step == 0:
-        return float(generator.uniform(config.zoom_min, config.zoom_max))
+        return config.zoom_min + unit * (config.zoom_max - config.zoom_min)
     steps = math.floor((config.zoom_max - config.zoom_min) / config.zoom_step + 1e-6)
-    return config.zoom_min + config.zoom_step * int(generator.integers(0, steps + 1))
+    return config.zoom_min + config.zoom_step * np.floor(unit * (steps + 1))
 
 
-def _mirror(config: AugmentConfig, crop: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """One of the square's flips and turns about the middle of the view."""
-    flip_x, flip_y, transpose = (int(bit) for bit in generator.integers(0, 2, size=3))
-    linear = np.eye(2)
-    if config.mirror in ("horizontal", "dihedral") and flip_x:
-        linear = np.diag([-1.0, 1.0]) @ linear
-    if config.mirror == "dihedral":
-        linear = (np.diag([1.0, -1.0]) if flip_y else np.eye(2)) @ linear
-        linear = (np.array([[0.0, 1.0], [1.0, 0.0]]) if transpose else np.eye(2)) @ linear
-    middle = np.full(2, (crop - 1) / 2)
-    matrix = np.eye(3)
-    matrix[:2, :2] = linear
-    matrix[:2, 2] = middle - linear @ middle
-    return matrix
+def _mirrors(unit: Floats, config: AugmentConfig) -> Floats:
+    """Of each sample one of the eight flips and turns of the square, of the two mirrors, or the identity; [B, 2, 2]."""
+    choices = {"none": 1, "horizontal": 2, "dihedral": 8}[config.mirror]
+    return _EIGHT[np.floor(unit * choices).astype(np.int64)]
 
 
-def _jitter(image_BCHW: Tensor, strength: float, generator: np.random.Generator) -> Tensor:
-    """Brightness, contrast and saturation, each by its own factor from 1 - strength to 1 + strength."""
-    factors = 1 + strength * generator.uniform(-1, 1, size=(3, len(image_BCHW)))
-    brightness, contrast, saturation = torch.from_numpy(factors.astype(np.float32)).to(image_BCHW.device)
-    image_BCHW = (image_BCHW * brightness.view(-1, 1, 1, 1)).clamp(0, 1)
-    image_BCHW = kornia.enhance.adjust_contrast_with_mean_subtraction(image_BCHW, contrast)
-    return kornia.enhance.adjust_saturation_with_gray_subtraction(image_BCHW, saturation)
+_EIGHT = np.array(
+    [
+        np.diag([x, y]) @ swap
+        for swap in (np.eye(2), np.array([[0.0, 1.0], [1.0, 0.0]]))
+        for y in (1.0, -1.0)
+        for x in (1.0, -1.0)
+    ]
+)
+"""The first is the identity, the second mirrors left and right."""
+
+
+def _in_grid_units(matrix_B23: Floats, size: tuple[int, ...]) -> Floats:
+    """The same matrices to the units of ``grid_sample``: -1 and 1 are the outer edges of the first and last pixel."""
+    sides_2 = np.array(size[::-1], np.float64)
+    grid_B23 = matrix_B23 * (2 / sides_2)[:, None]
+    grid_B23[:, :, 2] += 1 / sides_2 - 1
+    return grid_B23
+
+
+def _grid(matrix_B23: Tensor, crop: int) -> Tensor:
+    """Where in the picture each pixel of the view lies, [B, crop, crop, 2].
+
+    ``affine_grid`` is a matrix product, which TF32 would round to ten bits, and several times slower.
+    """
+    steps = torch.arange(crop, device=matrix_B23.device) - (crop - 1) / 2
+    by_x, by_y, at_middle = (matrix_B23[:, :, n, None, None] for n in range(3))
+    rows_B2H1 = torch.addcmul(at_middle, steps.view(crop, 1), by_y)
+    return torch.addcmul(rows_B2H1, steps, by_x).permute(0, 2, 3, 1)
+
+
+def _without_padding(size_B2: Tensor, padded: tuple[int, ...]) -> Tensor:
+    """Which pixels belong to the pictures and not to the padding of the smaller ones, bool [B, 1, H, W]."""
+    height, width = (side.view(-1, 1, 1, 1) for side in size_B2.unbind(dim=1))
+    rows, columns = (torch.arange(side, device=size_B2.device) for side in padded)
+    return (rows.view(-1, 1) < height) & (columns < width)

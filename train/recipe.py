@@ -16,7 +16,6 @@ from pydantic import Field, ValidationError
 from salakseg.errors import RecipeError
 from salakseg.network.config import NetworkConfig
 from salakseg.train.settings import (
-    AugmentConfig,
     DataConfig,
     EvaluationConfig,
     LossConfig,
@@ -24,9 +23,9 @@ from salakseg.train.settings import (
     PerformanceConfig,
     ScheduleConfig,
     Section,
-    StrongConfig,
 )
 from salakseg.train.settings_selftraining import SelfTrainingConfig
+from salakseg.train.settings_views import AugmentConfig, StrongConfig
 
 PHASES = {1: "phase1", 2: "phase2", 3: "phase3", 4: "phase4"}
 """Recipes by the number that ``--phase`` takes."""

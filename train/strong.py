@@ -1,43 +1,81 @@
-"""Strong views: other colours, grey, blur; what a pixel shows stays the same.
+"""Strong views: the colours of a weak view changed so far that the student has to look at shapes.
 
 Axes: B image, C channel, H row, W column.
 """
 
-import kornia.enhance
-import kornia.filters
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from salakseg.network.config import IMAGENET_MEAN, IMAGENET_STD
-from salakseg.network.model import normalise
 from salakseg.train.augment import View
-from salakseg.train.settings import StrongConfig
+from salakseg.train.colour import (
+    HUE_OFFSETS,
+    MEAN,
+    STD,
+    blur,
+    change_colours,
+    colour_change,
+    gaussian_kernels,
+    turn_hue,
+)
+from salakseg.train.drawing import Floats, send, spread, uniforms
+from salakseg.train.settings_views import StrongConfig
+
+SIGMA_MIN = 0.1
+"""Least standard deviation of the blur in pixels."""
 
 
+@torch.no_grad()
 def strong_view(view: View, config: StrongConfig, generator: np.random.Generator) -> View:
-    """Colours of a view changed, each sample by its own draw.
+    """Random brightness, contrast, saturation, hue, grey and blur of every sample, each with its probability.
+
+    The order is fixed; UniMatch (Yang et al., CVPR 2023) shuffles the first four. Each call draws anew: call it twice
+    for two strong views. The CPU does not wait for the device.
 
     Args:
-        view: A weak view.
-        config: How far the changes go.
+        view: Weak view; it is left as it is.
+        config: How far the changes go, and how often.
         generator: Source of everything random.
+
+    Returns:
+        The changed images with the same labels.
     """
-    image_BCHW = view.image_BCHW
-    mean, std = (image_BCHW.new_tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-    colour_BCHW = (image_BCHW * std + mean).clamp(0, 1)
-    count = len(colour_BCHW)
-    draw = torch.from_numpy(generator.uniform(-1, 1, (4, count)).astype(np.float32)).to(image_BCHW.device)
-    on = generator.random((3, count)) < np.array([[config.jitter_probability], [config.grey], [config.blur]])
-    jittered, grey, blur = torch.from_numpy(on).to(image_BCHW.device)[:, :, None, None, None]
-    changed = (colour_BCHW * (1 + config.brightness * draw[0]).view(-1, 1, 1, 1)).clamp(0, 1)
-    changed = kornia.enhance.adjust_contrast_with_mean_subtraction(changed, 1 + config.contrast * draw[1])
-    changed = kornia.enhance.adjust_saturation_with_gray_subtraction(changed, 1 + config.saturation * draw[2])
-    changed = kornia.enhance.adjust_hue(changed, 2 * torch.pi * config.hue * draw[3])
-    colour_BCHW = torch.where(jittered, changed, colour_BCHW)
-    weights = colour_BCHW.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    colour_BCHW = torch.where(grey, (colour_BCHW * weights).sum(1, keepdim=True).expand_as(colour_BCHW), colour_BCHW)
-    sigma = torch.from_numpy(generator.uniform(0.1, config.blur_sigma, (count, 1)).astype(np.float32))
-    sigma_B2 = sigma.to(image_BCHW.device).expand(-1, 2)
-    blurred: Tensor = kornia.filters.gaussian_blur2d(colour_BCHW, (13, 13), sigma_B2, border_type="reflect")
-    return View(normalise(torch.where(blur, blurred, colour_BCHW)), view.label_BHW)
+    image_BCHW, samples = view.image_BCHW, len(view.image_BCHW)
+    jittered, brightness, contrast, saturation, hue, grey, blurred, sigma = uniforms(generator, samples, 8)
+    is_jittered = jittered < config.jitter_probability
+    factors = [
+        np.where(is_jittered, spread(unit, strength), 1.0)
+        for unit, strength in (
+            (brightness, config.brightness),
+            (contrast, config.contrast),
+            (saturation, config.saturation),
+        )
+    ]
+    factors[2][grey < config.grey] = 0  # a picture without saturation is grey, and no turn of the hue changes it
+    turn_B = np.where(is_jittered, config.hue * (2 * hue - 1), 0.0)
+    change, turn, kernel, *sent = send(
+        image_BCHW.device,
+        [
+            colour_change(factors[0], factors[1], factors[2], STD),
+            turn_B,
+            _kernels(blurred < config.blur, sigma, config),
+            HUE_OFFSETS,
+            -MEAN / STD,
+            1 / STD,
+        ],
+    )
+    hue_offsets, shift_C11, inverse_C11 = sent[0], sent[1].view(3, 1, 1), sent[2].view(3, 1, 1)
+    if config.jitter_probability > 0 or config.grey > 0:
+        image_BCHW = change_colours(image_BCHW, change)
+        if config.hue > 0 and config.jitter_probability > 0:
+            image_BCHW = turn_hue(image_BCHW, turn, hue_offsets)
+        image_BCHW = torch.addcmul(shift_C11, image_BCHW, inverse_C11)
+    if config.blur > 0:
+        image_BCHW = blur(image_BCHW, kernel)
+    return View(image_BCHW, view.label_BHW)
+
+
+def _kernels(is_blurred: NDArray[np.bool_], unit: Floats, config: StrongConfig) -> Floats:
+    """Blur of each sample; a deviation close to 0 gives a kernel that changes nothing."""
+    sigma = SIGMA_MIN + unit * (config.blur_sigma - SIGMA_MIN)
+    return gaussian_kernels(np.where(is_blurred, sigma, 1e-3), config.blur_sigma)
