@@ -6,7 +6,6 @@ the unbroken one would have seen.
 Axes: B image, C channel, H row, W column.
 """
 
-import math
 import os
 import signal
 import threading
@@ -169,11 +168,6 @@ def _raise_errors(loader: DataLoader[Item]) -> Generator[Batch, None, None]:
         if isinstance(batch, SalaksegError):
             raise batch
         yield batch
-
-
-def source_window(crop: int, zoom_min: float) -> int:
-    """Side in the picture's own pixels that a crop needs at the smallest zoom."""
-    return math.ceil(crop / zoom_min)
 
 
 def _leave_signals_to_trainer(_: int) -> None:

@@ -20,9 +20,9 @@ from salakseg.errors import TrainingError
 from salakseg.network.checkpoint import save_checkpoint
 from salakseg.network.heads import Logits
 from salakseg.network.model import Segmenter
-from salakseg.train.augment import View
+from salakseg.train.augment import View, source_side
 from salakseg.train.branches import Branch, Views
-from salakseg.train.data import Batch, PatchStream, TrainingData, batches, source_window
+from salakseg.train.data import Batch, PatchStream, TrainingData, batches
 from salakseg.train.guard import Interrupted, stop_on_signal
 from salakseg.train.losses import balanced_weights
 from salakseg.train.memory import Accumulation
@@ -205,7 +205,7 @@ class Trainer:
             replace(self.data.index, patches=(), orphan_masks=()),  # what is not drawn from need not travel to workers
             self.data.part(role),
             self.data.class_map if role is Role.LABELLED else None,
-            source_window(config.crop, self.recipe.augment.zoom_min),
+            source_side(self.recipe.augment, config.crop),
             seed=2 * self.recipe.seed + (role is Role.UNLABELLED),
         )
         pin = self.fabric.device.type == "cuda"
