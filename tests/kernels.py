@@ -23,6 +23,7 @@ class _Counter(TorchDispatchMode):
 
 def kernels(work: Callable[[], object]) -> list[str]:
     """The operations that touch memory, views of tensors left out: about one kernel launch each on a GPU."""
-    with _Counter() as counter:
+    counter = _Counter()
+    with counter:
         work()
     return counter.names

@@ -30,8 +30,8 @@ def colours(view: View) -> torch.Tensor:
     return view.image_BCHW * SCALE + SHIFT
 
 
-def made(view: View, seed: int = 0, **settings: float) -> View:
-    return strong_view(view, StrongConfig.model_validate(NOTHING | settings), np.random.default_rng(seed))
+def made(view: View, **settings: float) -> View:
+    return strong_view(view, StrongConfig.model_validate(NOTHING | settings), np.random.default_rng(0))
 
 
 def test_two_strong_views_differ_and_labels_and_the_weak_view_stay() -> None:

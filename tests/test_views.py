@@ -124,12 +124,13 @@ def test_what_turns_in_from_outside_is_ignored() -> None:
     assert (outside.abs().amax(dim=1) < 1e-5).float().mean() > 0.85  # the mean colour, but where the edge blends
 
 
-def test_the_padding_of_smaller_pictures_is_outside() -> None:
+@pytest.mark.parametrize("jitter", [0.0, 0.4])
+def test_the_padding_of_smaller_pictures_is_outside(jitter: float) -> None:
     big, small = telling_batch(64, 64, samples=1), telling_batch(20, 30, samples=1)
     items = [(batch.image_BCHW[0], batch.label_BHW[0]) for batch in (big, small)]
     batch = collate(items)
     assert isinstance(batch, Batch)
-    config = AugmentConfig(mirror="none", zoom_min=1.0, zoom_max=1.0, jitter=0.4)
+    config = AugmentConfig(mirror="none", zoom_min=1.0, zoom_max=1.0, jitter=jitter)
     view = weak_view(batch, config, 64, np.random.default_rng(0))
     assert [(label != 255).sum().item() for label in view.label_BHW] == [64 * 64, 20 * 30]
     assert view.image_BCHW[1].permute(1, 2, 0)[view.label_BHW[1] == 255].abs().max() < 1e-5

@@ -88,11 +88,10 @@ def classmix_mask(label_BHW: Tensor, num_classes: int, generator: np.random.Gene
     lot_BK = send(label_BHW.device, [generator.random((samples, num_classes))])[0]
     present_BI = torch.zeros((samples, _IDS), dtype=torch.bool, device=label_BHW.device).scatter_(1, ids_BP, True)
     present_BK = present_BI[:, :num_classes]
-    # The k lowest lots win; absent classes draw blanks above every lot
-    lot_BK = lot_BK.where(present_BK, 2.0)
+    lot_BK = lot_BK.where(present_BK, 2.0)  # absent classes draw blanks, above every lot; the lowest lots win
     last_B1 = present_BK.sum(dim=1, keepdim=True).sub_(1).clamp_(min=0).bitwise_right_shift_(1)
     highest_B1 = lot_BK.sort(dim=1).values.gather(1, last_B1)
-    wins_BK = present_BK & (lot_BK <= highest_B1)
+    wins_BK = lot_BK <= highest_B1
     return functional.pad(wins_BK, (0, _IDS - num_classes)).gather(1, ids_BP).view_as(label_BHW)
 
 
