@@ -7,9 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class _Counter(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
+    names: list[str]
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -24,6 +22,7 @@ class _Counter(TorchDispatchMode):
 def kernels(work: Callable[[], object]) -> list[str]:
     """The operations that touch memory, views of tensors left out: about one kernel launch each on a GPU."""
     counter = _Counter()
+    counter.names = []
     with counter:
         work()
     return counter.names

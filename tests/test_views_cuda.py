@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 
 CUDA = torch.device("cuda")
 CONFIGS = {
-    "v3": AugmentConfig(),
+    "plain": AugmentConfig(zoom_step=0.0),
     "everything": AugmentConfig(mirror="dihedral", zoom_step=0.0, rotation=45, jitter=0.4),
 }
 
@@ -50,7 +50,8 @@ def everything(device: torch.device, config: AugmentConfig) -> list[torch.Tensor
     classes = classmix_mask(weak.label_BHW, 7, generator)
     rare = class_mask(weak.label_BHW, torch.arange(7, device=device) > 4)
     mixed = View(
-        mix(strong[0].image_BCHW, strong[0].image_BCHW[partner], cut), mix(weak.label_BHW, weak.label_BHW, classes)
+        mix(strong[0].image_BCHW, strong[0].image_BCHW[partner], cut),
+        mix(weak.label_BHW, weak.label_BHW[partner], classes),
     )
     resized = resize_view(mixed, AugmentConfig(scale_min=48, scale_max=80), generator)
     views = [weak, *strong, mixed, resized]
