@@ -36,7 +36,8 @@ class Branch:
     Attributes:
         kind: Which branch it is.
         image_BCHW: Normalised, float32; with two strong views all first ones stand before all second ones.
-        label_BHW: Labels of the labelled branch, int64, 255 where ignored; in the others 255 where no pixel exists.
+        label_BHW: Labels of the labelled branch, int64, 255 where ignored; without labels 255 where no pixel exists; of
+            strong views the same as their target's.
         target: What to learn; None where it is made from the student's own answer to this very pass.
         views: Views of each sample, 1 or 2.
     """
