@@ -1,7 +1,7 @@
 """How much a piece of code asks of a device."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -21,8 +21,8 @@ class _Counter(TorchDispatchMode):
 
 def kernels(work: Callable[[], object]) -> list[str]:
     """The operations that touch memory, views of tensors left out: about one kernel launch each on a GPU."""
-    counter = _Counter()
+    counter = cast(Any, _Counter)()  # whose base class has types in some versions of torch only
     counter.names = []
     with counter:
         work()
-    return counter.names
+    return list(counter.names)
