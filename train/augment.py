@@ -25,7 +25,7 @@ class View:
     """A batch that the network can learn from.
 
     Attributes:
-        image_BCHW: Normalised, float32; 0, the mean colour, where the view shows what lies outside the picture.
+        image_BCHW: Normalised, float32; a weak view is 0, the mean colour, outside the picture.
         label_BHW: Class ids, int64, 255 where ignored and where the view shows what lies outside the picture.
     """
 

@@ -38,7 +38,7 @@ def strong_view(view: View, config: StrongConfig, generator: np.random.Generator
         generator: Source of everything random.
 
     Returns:
-        The changed images with the same labels.
+        The changed images with the same labels. What lies outside the picture changes its colour as well.
     """
     image_BCHW, samples = view.image_BCHW, len(view.image_BCHW)
     jittered, brightness, contrast, saturation, hue, grey, blurred, sigma = uniforms(generator, samples, 8)
