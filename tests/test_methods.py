@@ -191,11 +191,11 @@ def test_unimatch_divides_by_all_valid_pixels(name: str, strong: float, feature:
     valid[0, 2] = False
     target, _ = objective.labeller.label(Logits(said, said.mean(dim=1)), valid)
     pseudo, kept = fixed_target(said, 0.7)
-    kept &= valid.numpy()
+    kept = kept & valid.numpy()
     pseudo = np.where(kept, pseudo, 255)
     assert array(target.label_BHW).tolist() == pseudo.tolist()
     answers, first, own, label = logits(0), logits(3), logits(4, batch=2 * B), labels(1)
-    both = Target(*(torch.cat([part, part]) for part in target[:3]))  # type: ignore[arg-type]
+    both = Target(*(torch.cat([part, part]) for part in target[:3]))
     branches = [labelled(label)]
     branches += [Branch("feature", image(), label, target)] if feature else []
     branches += [Branch("strong", image(2 * B), torch.cat([label, label]), both, views=2)]
@@ -364,7 +364,7 @@ def test_mixed_views_take_pixels_labels_and_weights_from_the_same_place(tmp_path
             if torch.allclose(images[i, :, h, w], pixel, atol=1e-4)
         ]
         own = (int(strong.target.label_BHW[b, h, w]), pytest.approx(float(strong.target.weight_BHW[b, h, w]), abs=1e-5))
-        assert any((label, weight) == own for _, label, weight in found)
+        assert any(label == own[0] and weight == own[1] for _, label, weight in found)
         if len(found) == 1:
             seen[found[0][0]] += 1
             if found[0][0] == 1:
@@ -408,7 +408,7 @@ def test_a_batch_in_parts_gives_the_same_gradient(name: str, tmp_path: Path) -> 
         trainer = trainer_of(tmp_path / str(parts), name, paste=0.0, complementary_dropout=False, enabled=True)
         trainer.accumulation.parts = parts
         network = trainer.network
-        network.train = lambda _mode=True, n=network: torch.nn.Module.train(n, False)  # type: ignore[method-assign,assignment,misc]
+        network.train = lambda _mode=True, n=network: torch.nn.Module.train(n, False)  # type: ignore[method-assign,misc]
         unlabelled = None if name == "supervised" else next(trainer.unlabelled_batches())
         branches, _ = trainer.branches(next(trainer.labelled_batches()), unlabelled)
         assert all(bool((b.label_BHW != 255).all() if b.target is None else b.target.valid_BHW.all()) for b in branches)

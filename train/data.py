@@ -141,18 +141,39 @@ def collate(items: Sequence[Item]) -> Batch | SalaksegError:
 
 
 def batches(
-    stream: PatchStream, batch_size: int, first: int, steps: int, workers: int, pin_memory: bool
+    stream: PatchStream,
+    batch_size: int,
+    first: int,
+    steps: int,
+    workers: int,
+    pin_memory: bool,
+    share: tuple[int, int] = (0, 1),
 ) -> Generator[Batch, None, None]:
     """Batches number ``first`` to ``first + steps - 1`` of a stream.
+
+    Args:
+        stream: What to draw from.
+        batch_size: Patches in a batch of this process.
+        first: Number of the first batch.
+        steps: How many.
+        workers: Processes that read.
+        pin_memory: Whether batches lie in page-locked memory, from which a GPU can copy by itself.
+        share: Number of this process, and of all that train together; each takes its part of every batch.
 
     Raises:
         DataError: The stream has no patches, or later, one of them cannot be read.
     """
     if not stream.patches:
         raise DataError(f"{stream.index.root} leaves no patch to train on; look at the splits.csv.")
+    rank, world = share
+
+    def positions(number: int) -> list[int]:
+        start = (number * world + rank) * batch_size
+        return list(range(start, start + batch_size))
+
     loader = DataLoader(
         stream,
-        batch_sampler=[list(range(n * batch_size, (n + 1) * batch_size)) for n in range(first, first + steps)],
+        batch_sampler=[positions(n) for n in range(first, first + steps)],
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,

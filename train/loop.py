@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from salakseg.classes import IGNORE_INDEX
 from salakseg.data.splits import Role
@@ -27,9 +27,10 @@ from salakseg.train.guard import Interrupted, stop_on_signal
 from salakseg.train.losses import balanced_weights
 from salakseg.train.memory import Accumulation
 from salakseg.train.objective import Objective, Record
+from salakseg.train.parallel import anybody, make_ready, summed
 from salakseg.train.pseudo import Labeller, Target, mean_of_flips
 from salakseg.train.recipe import Recipe
-from salakseg.train.run import RunFolder, RunLog
+from salakseg.train.run import RunFolder, RunLog, SilentLog
 from salakseg.train.schedule import make_optimizer, rate_factor, selftraining_weight, set_rate
 from salakseg.train.state import is_sound, random_states, set_random_states, to_checkpoint
 from salakseg.train.teacher import Ema
@@ -70,6 +71,7 @@ class Trainer:
         self.network = Segmenter(recipe.network, num_classes, load_weights)
         if recipe.performance.channels_last and fabric.device.type == "cuda":
             self.network.to(memory_format=torch.channels_last)
+        make_ready(self.network, fabric)
         if recipe.performance.compile:
             self.network.compile()
         optimizer = make_optimizer(self.network, recipe.optimizer, fabric.device)
@@ -81,9 +83,12 @@ class Trainer:
         self.objective = Objective(
             recipe, self.labeller, weights_K if recipe.loss.class_weights == "balanced" else None
         )
-        self.accumulation = Accumulation(recipe.data.batch_size, say)
+        self.accumulation = Accumulation(recipe.data.batch_size, say, alone=fabric.world_size == 1)
         self.validation = Validation(recipe.evaluation, data, say)
         self.iteration = 0
+        self._norms = [m for m in self.network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        if fabric.world_size > 1:  # all start from the same weights; dropout differs from process to process
+            torch.manual_seed(recipe.seed + 1_000_003 * fabric.global_rank)
         self.start_random = random_states()
         self._saved = 0
         self._whole = True
@@ -98,7 +103,7 @@ class Trainer:
             Interrupted: Ctrl-C or a termination signal came; the run can be resumed.
             TrainingError: The loss is not finite any more, or the device's memory does not suffice.
         """
-        log = RunLog(self.run_folder, self.iteration)
+        log = self._open_log()
         labelled_batches, unlabelled_batches = self.labelled_batches(), self.unlabelled_batches()
         set_random_states(self.start_random)
         try:
@@ -114,13 +119,19 @@ class Trainer:
                     progress(self.iteration, self.recipe.schedule.iterations)
                     if not self.is_last and self.validation.patience_is_out():
                         break
-                    if asked_to_stop.is_set() and not self.is_last:
+                    if not self.is_last and self._shall_stop(asked_to_stop.is_set()):
                         raise Interrupted
         finally:
             self._save_last()
             log.close()
             labelled_batches.close()  # ends the workers
             unlabelled_batches.close()
+
+    def _open_log(self) -> RunLog:
+        def total(tensor: Tensor) -> tuple[Tensor, int]:
+            return summed(tensor, self.fabric), self.fabric.world_size
+
+        return RunLog(self.run_folder, self.iteration, total) if self.fabric.is_global_zero else SilentLog(total)
 
     @property
     def is_last(self) -> bool:
@@ -169,6 +180,9 @@ class Trainer:
     def _learn(self, branches: list[Branch], number: int, parts: int) -> Record:
         """Adds the gradient of one part of the batch."""
         self.student.train()
+        if self.recipe.optimizer.freeze_batch_norm:
+            for norm in self._norms:
+                norm.eval()
         weight = selftraining_weight(self.iteration, self.recipe.selftraining)
         head = self.views.random_head(len(self.network.heads), self.iteration)
         own = [branch.part(number, parts) for branch in branches]
@@ -209,7 +223,8 @@ class Trainer:
             seed=2 * self.recipe.seed + (role is Role.UNLABELLED),
         )
         pin = self.fabric.device.type == "cuda"
-        return batches(stream, config.batch_size, first, end - first, config.workers, pin)
+        share = (self.fabric.global_rank, self.fabric.world_size)
+        return batches(stream, config.batch_size, first, end - first, config.workers, pin, share)
 
     # ---- keeping
 
@@ -217,16 +232,23 @@ class Trainer:
         """Validates the moving average, and keeps it if it is the best so far."""
         if not is_sound(self):
             raise self._diverged("a weight is no longer finite")
-        if self.validation.evaluate(self.ema.model, self.iteration, self.fabric.device, log):
+        better = self.validation.evaluate(self.ema.model, self.iteration, self.fabric, log)
+        if better and self.fabric.is_global_zero:
             save_checkpoint(to_checkpoint(self), self.run_folder.best)
         self._save_last()
+
+    def _shall_stop(self, asked: bool) -> bool:
+        """Whether to stop here; processes that train together agree now and then, since asking stops the devices."""
+        if self.fabric.world_size == 1:
+            return asked
+        return self.iteration % LOG_EVERY == 0 and anybody(asked, self.fabric)
 
     def resumed_at(self, iteration: int) -> None:
         """Marks the state that was read as saved, so that nothing less replaces it."""
         self._saved = iteration
 
     def _save_last(self) -> None:
-        if self._whole and self.iteration > self._saved and is_sound(self):
+        if self.fabric.is_global_zero and self._whole and self.iteration > self._saved and is_sound(self):
             save_checkpoint(to_checkpoint(self), self.run_folder.last)
             self._saved = self.iteration
 

@@ -21,13 +21,15 @@ class Accumulation:
     Args:
         batch_size: Labelled patches a step in this process.
         say: Called with a line worth reading.
+        alone: Whether no other process trains along; several must agree on the parts beforehand.
 
     Attributes:
         parts: How many parts a batch is divided into; doubled whenever memory does not suffice.
     """
 
-    def __init__(self, batch_size: int, say: Callable[[str], None]) -> None:
+    def __init__(self, batch_size: int, say: Callable[[str], None], alone: bool = True) -> None:
         self.parts = 1
+        self._alone = alone
         self._batch_size = batch_size
         self._say = say
 
@@ -49,6 +51,11 @@ class Accumulation:
             try:
                 return _merged([learn(number, self.parts) for number in range(self.parts)])
             except torch.OutOfMemoryError as error:
+                if not self._alone:
+                    raise TrainingError(
+                        f"A device has too little memory for {self._batch_size} patches at a time; start anew with "
+                        "half the --batch-size."
+                    ) from error
                 if self._batch_size // (2 * self.parts) < _LEAST:
                     raise TrainingError(
                         f"The device has too little memory even for {self._batch_size // self.parts} patches at a "

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,14 @@ from salakseg.data.splits import Split, write_split
 from salakseg.errors import TrainingError
 from salakseg.network.checkpoint import package_versions
 from salakseg.train.recipe import Recipe, recipe_toml
+
+Total = Callable[[Tensor], tuple[Tensor, int]]
+"""Adds up a tensor over all processes that train together; also their number."""
+
+
+def alone(tensor: Tensor) -> tuple[Tensor, int]:
+    """The `Total` of a process that trains by itself."""
+    return tensor.cpu(), 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +95,10 @@ class RunLog:
     Args:
         run: The run.
         done: Steps that the run has behind it; records beyond are of a stretch that was lost, and are cut off.
+        total: Sum of a tensor over all processes that train together, and how many they are.
     """
 
-    def __init__(self, run: RunFolder, done: int) -> None:
+    def __init__(self, run: RunFolder, done: int, total: Total = alone) -> None:
         # TensorBoard's writer takes a second to import; the command line must not wait for it
         from torch.utils.tensorboard import SummaryWriter
 
@@ -100,6 +109,10 @@ class RunLog:
             os.replace(temporary, run.metrics)
         self._file = run.metrics.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run.path / "tensorboard"), purge_step=done + 1)
+        self._begin(total)
+
+    def _begin(self, total: Total) -> None:
+        self._total = total
         self._steps: list[dict[str, Tensor]] = []
         self._since = time.perf_counter()
 
@@ -116,8 +129,10 @@ class RunLog:
         """
         names = dict.fromkeys(name for record in self._steps for name in record)
         stacks = {name: torch.stack([record[name] for record in self._steps if name in record]) for name in names}
-        means = {name: float(stack.float().mean()) for name, stack in stacks.items() if stack.ndim == 1}
-        sums = {name: stack.sum(dim=0).tolist() for name, stack in stacks.items() if stack.ndim == 2}
+        scalars = [name for name, stack in stacks.items() if stack.ndim == 1]
+        added, processes = self._total(torch.stack([stacks[name].double().mean() for name in scalars]))
+        means = dict(zip(scalars, (added / processes).tolist(), strict=True))
+        sums = {name: self._total(stack.sum(dim=0))[0].tolist() for name, stack in stacks.items() if stack.ndim == 2}
         now = time.perf_counter()
         means |= {"learning_rate": learning_rate, "steps_per_second": len(self._steps) / (now - self._since)}
         self._steps.clear()
@@ -140,6 +155,19 @@ class RunLog:
         """Closes both files."""
         self._file.close()
         self._board.close()
+
+
+class SilentLog(RunLog):
+    """The log of a process that trains beside the one that writes."""
+
+    def __init__(self, total: Total) -> None:
+        self._begin(total)
+
+    def write(self, kind: str, iteration: int, values: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 def _iteration(line: str) -> float:

@@ -45,6 +45,8 @@ class OptimizerConfig(Section):
     """Weight decay of all parameters."""
     clip_norm: float = Field(default=10.0, gt=0.0)
     """Largest norm of the gradient over all parameters."""
+    freeze_batch_norm: bool = False
+    """Batch normalisation keeps the statistics that it starts with; for batches too small to take any from."""
 
 
 class ScheduleConfig(Section):

@@ -6,8 +6,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning_fabric import Fabric
 from pydantic import ValidationError
 
 from salakseg.classes import ClassMap
@@ -16,8 +14,8 @@ from salakseg.data.patches import index_patches
 from salakseg.data.splits import Role, Split
 from salakseg.errors import ClassMapError, DataError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
-from salakseg.network.device import pick_device
 from salakseg.train.loop import Trainer
+from salakseg.train.parallel import make_fabric
 from salakseg.train.parts import Progress, Say, keep_split, read_data, survey_labelled
 from salakseg.train.recipe import Recipe, load_recipe
 from salakseg.train.run import RunFolder
@@ -72,7 +70,11 @@ def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
     if recipe.selftraining.enabled:
         recipe.selftraining.threshold_of_each(len(class_map))  # refuse a wrong number before the masks are read
     run = RunFolder(request.run_folder or _fresh_folder(request.runs, recipe.name))
-    run.refuse_taken()
+    fabric = make_fabric(request.device, recipe)
+    if fabric.is_global_zero:
+        run.refuse_taken()
+    else:
+        say = _silent
     data, new_split = read_data(
         request.data_root,
         class_map,
@@ -88,10 +90,9 @@ def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
             f"{request.data_root} has no unlabelled patch to train on; add some, or take "
             "--set selftraining.enabled=false."
         )
-    fabric = make_fabric(request.device, recipe)
     say(f"{recipe.schedule.iterations:,} steps of recipe {recipe.name} on {fabric.device}; the run is {run.path}")
     trainer = Trainer(recipe, data, run, fabric, say)
-    if not request.dry_run:
+    if not request.dry_run and fabric.is_global_zero:
         if new_split is not None:
             keep_split(data.split, new_split, say)
         run.create(recipe, data.split, str(fabric.device))
@@ -132,6 +133,8 @@ def resume_run(
             f"{path} stopped early after {recipe.evaluation.patience} evaluations without a new best; "
             "give a larger --early-stop-patience to go on."
         )
+    fabric = make_fabric(device, recipe)
+    say = say if fabric.is_global_zero else _silent
     index = index_patches(data_root or Path(checkpoint.data_root))
     split = Split.from_rows(checkpoint.split)
     unknown = [photo for photo in index.photos() if photo not in split.roles]
@@ -140,7 +143,6 @@ def resume_run(
             f"{index.root} holds photos that the run never saw, such as {unknown[0].name}; start a new run."
         )
     data = survey_labelled(index, split, checkpoint.class_map, checkpoint.gsd_m, recipe.data.gap, say, progress)
-    fabric = make_fabric(device, recipe)
     trainer = Trainer(recipe, data, run, fabric, say, load_weights=False)
     restore(trainer, checkpoint)
     if checkpoint.training["data"] != data_digest(data):
@@ -162,19 +164,8 @@ def check_num_classes(class_map: ClassMap, num_classes: int | None) -> None:
         )
 
 
-def make_fabric(device: str, recipe: Recipe) -> Fabric:
-    """One device in the precision that suits it.
-
-    Raises:
-        EngineError: The device is not there.
-    """
-    chosen = pick_device(device)
-    precision = recipe.precision
-    if precision == "auto":
-        precision = "32-true"  # bfloat16 on a CPU is many times slower
-        if chosen == "cuda":
-            precision = "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    return Fabric(accelerator=chosen, devices=1, precision=precision)
+def _silent(_: str) -> None:
+    """What the processes beside the first have to say."""
 
 
 def _recipe_of(checkpoint: Checkpoint, path: Path, patience: int | None) -> Recipe:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from salakseg.data.splits import Role
@@ -14,6 +15,7 @@ from salakseg.evaluate.formats import list_or_none
 from salakseg.evaluate.inference import confusion_of
 from salakseg.evaluate.metrics import compute_metrics
 from salakseg.train.data import TrainingData
+from salakseg.train.parallel import summed
 from salakseg.train.run import RunLog
 from salakseg.train.settings import EvaluationConfig
 
@@ -42,7 +44,7 @@ class Validation:
         self.stale_evaluations = 0
         self.evaluation: dict[str, Any] = {}
 
-    def evaluate(self, model: nn.Module, iteration: int, device: torch.device, log: RunLog) -> bool:
+    def evaluate(self, model: nn.Module, iteration: int, fabric: Fabric, log: RunLog) -> bool:
         """Evaluates a network and writes down what comes out.
 
         Returns:
@@ -51,7 +53,7 @@ class Validation:
         Raises:
             DataError: The part shows nothing but background.
         """
-        matrix = self.confusion(model, device)
+        matrix = self.confusion(model, fabric)
         metrics = compute_metrics(matrix)
         values = {
             "miou_without_background": metrics.miou_without_background.value,
@@ -81,9 +83,11 @@ class Validation:
         self.best_score = max(score, self.best_score)
         return better
 
-    def confusion(self, model: nn.Module, device: torch.device) -> ConfusionMatrix:
-        """Confusion matrix of a network on the validation part."""
-        return confusion_of(model, self.data.index, self.data.part(Role.VAL), self.data.class_map, device)
+    def confusion(self, model: nn.Module, fabric: Fabric) -> ConfusionMatrix:
+        """Confusion matrix of a network on the validation part; processes that train together share the work."""
+        mine = self.data.part(Role.VAL)[fabric.global_rank :: fabric.world_size]
+        matrix = confusion_of(model, self.data.index, mine, self.data.class_map, fabric.device)
+        return ConfusionMatrix.from_counts(summed(torch.tensor(matrix.counts), fabric).numpy())
 
     def patience_is_out(self) -> bool:
         """Whether the run has waited long enough for a new best; if so it is said."""

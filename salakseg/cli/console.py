@@ -1,5 +1,6 @@
 """What the commands show: lines and progress on stderr, results on stdout."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-stderr = Console(stderr=True, highlight=False)
+# Of several processes that train together the first one speaks; torchrun tells each its number
+stderr = Console(stderr=True, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
 stdout = Console(highlight=False)
 
 INTERRUPTED = 130

@@ -1,0 +1,88 @@
+"""Two processes that train one network, as torchrun starts them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import TINY, write_plantation
+
+from salakseg.network.checkpoint import load_checkpoint
+from salakseg.network.model import Segmenter
+
+# Nothing random but the order of the patches, which two processes share: whole patches, no dropout, no own statistics.
+STILL = [
+    *("--set", "network.encoder=timm-tf_efficientnet_lite0", "--set", "network.encoder_weights=none"),
+    *("--set", "network.head_dropout=[0.0, 0.0, 0.0]", "--set", "optimizer.freeze_batch_norm=true"),
+    *("--set", "data.crop=48", "--set", "data.workers=0", "--set", "data.gap=0"),
+    *("--set", "augment.mirror=none", "--set", "augment.zoom_min=1.0", "--set", "augment.zoom_max=1.0"),
+    # Losses that are plain means over all pixels
+    *("--set", "loss.class_weights=none", "--set", "loss.dice=0.0", "--set", "loss.focal=0.0"),
+    *("--set", "selftraining.loss=ce", "--set", "selftraining.normalise=valid"),
+    *(
+        "--set",
+        "selftraining.class_weighted=false",
+        "--set",
+        "evaluation.every=3",
+        "--no-multi-scale",
+        "--warmup-iters",
+        "2",
+    ),
+    *("--set", "selftraining.start=2", "--set", "optimizer.learning_rate=0.001", "--num-steps", "6"),
+]
+
+
+def train(processes: int, data: Path, run: Path, *more: object) -> subprocess.CompletedProcess[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes] if processes > 1 else []
+    words = [sys.executable, *launcher, "-m", "salakseg", "train", "--recipe", "v3", "--data-root", data]
+    words += ["--checkpoint-dir", run, "--device", "cpu", *more]
+    return subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=300)
+
+
+def records(run: Path, kind: str) -> list[dict[str, Any]]:
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if line["kind"] == kind]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns_from_the_doubled_batch(tmp_path: Path) -> None:
+    data = write_plantation(tmp_path / "patches")
+    alone = train(1, data, tmp_path / "alone", *STILL, "--batch-size", 4)
+    assert alone.returncode == 0, alone.stderr
+    together = train(2, data, tmp_path / "together", *STILL, "--batch-size", 2)
+    assert together.returncode == 0, together.stderr
+    one, two = (load_checkpoint(tmp_path / name / "checkpoints" / "last.pt") for name in ("alone", "together"))
+    torch.manual_seed(0)
+    start = Segmenter(one.network, len(one.classes)).state_dict()
+    floats = [name for name, value in start.items() if value.is_floating_point()]
+    moved, apart = (
+        torch.cat([(own[name] - other[name]).flatten() for name in floats]).norm()
+        for own, other in ((one.student, start), (two.student, one.student))
+    )
+    assert float(moved) > 0
+    assert float(apart) < 1e-2 * float(moved)
+    assert two.evaluation["patches"] == one.evaluation["patches"]
+    for own, other in zip(records(tmp_path / "together", "val"), records(tmp_path / "alone", "val"), strict=True):
+        assert own["miou_without_background"] == pytest.approx(other["miou_without_background"], abs=1e-3)
+    own_steps, other_steps = (records(tmp_path / name, "train")[-1] for name in ("together", "alone"))
+    for name in ("loss", "loss_sup", "loss_unsup", "kept_share"):
+        assert own_steps[name] == pytest.approx(other_steps[name], rel=1e-4)
+    assert own_steps["pseudo_pixels"] == other_steps["pseudo_pixels"]
+    assert together.stderr.count("best so far") == alone.stderr.count("best so far")  # one process speaks
+
+
+@pytest.mark.slow
+def test_processes_draw_their_own_views_and_one_of_them_writes(tmp_path: Path) -> None:
+    data = write_plantation(tmp_path / "patches")
+    shutil.copytree(data, tmp_path / "copy")
+    done = train(2, data, tmp_path / "run", *TINY, "--num-steps", "4")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
+    assert [record["iteration"] for record in records(tmp_path / "run", "val")] == [4]
+    refused = train(2, data, tmp_path / "run", *TINY, "--num-steps", "4")
+    assert refused.returncode != 0
+    assert "holds a run already" in " ".join(refused.stderr.split())
