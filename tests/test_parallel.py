@@ -1,7 +1,6 @@
 """Two processes that train one network, as torchrun starts them."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import TINY, write_plantation
+from helpers import write_plantation
 
 from salakseg.network.checkpoint import load_checkpoint
 from salakseg.network.model import Segmenter
 
-# Nothing random but the order of the patches, which two processes share: whole patches, no dropout, no own statistics.
+# Nothing random but the order of the patches, which two processes share: whole patches, no dropout (which the other
+# decoders and encoders have inside), no own statistics.
 STILL = [
-    *("--set", "network.encoder=timm-tf_efficientnet_lite0", "--set", "network.encoder_weights=none"),
+    *("--set", "network.architecture=unet", "--set", "network.encoder=resnet18"),
+    *("--set", "network.encoder_weights=none"),
     *("--set", "network.head_dropout=[0.0, 0.0, 0.0]", "--set", "optimizer.freeze_batch_norm=true"),
     *("--set", "data.crop=48", "--set", "data.workers=0", "--set", "data.gap=0"),
     *("--set", "augment.mirror=none", "--set", "augment.zoom_min=1.0", "--set", "augment.zoom_max=1.0"),
@@ -27,12 +28,12 @@ STILL = [
         "--set",
         "selftraining.class_weighted=false",
         "--set",
-        "evaluation.every=3",
+        "evaluation.every=2",
         "--no-multi-scale",
         "--warmup-iters",
         "2",
     ),
-    *("--set", "selftraining.start=2", "--set", "optimizer.learning_rate=0.001", "--num-steps", "6"),
+    *("--set", "selftraining.start=2", "--set", "optimizer.learning_rate=0.001", "--num-steps", "4"),
 ]
 
 
@@ -64,7 +65,7 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(tmp_path: Pa
         for own, other in ((one.student, start), (two.student, one.student))
     )
     assert float(moved) > 0
-    assert float(apart) < 1e-2 * float(moved)
+    assert float(apart) < 1e-3 * float(moved)
     assert two.evaluation["patches"] == one.evaluation["patches"]
     for own, other in zip(records(tmp_path / "together", "val"), records(tmp_path / "alone", "val"), strict=True):
         assert own["miou_without_background"] == pytest.approx(other["miou_without_background"], abs=1e-3)
@@ -73,16 +74,4 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(tmp_path: Pa
         assert own_steps[name] == pytest.approx(other_steps[name], rel=1e-4)
     assert own_steps["pseudo_pixels"] == other_steps["pseudo_pixels"]
     assert together.stderr.count("best so far") == alone.stderr.count("best so far")  # one process speaks
-
-
-@pytest.mark.slow
-def test_processes_draw_their_own_views_and_one_of_them_writes(tmp_path: Path) -> None:
-    data = write_plantation(tmp_path / "patches")
-    shutil.copytree(data, tmp_path / "copy")
-    done = train(2, data, tmp_path / "run", *TINY, "--num-steps", "4")
-    assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
-    assert [record["iteration"] for record in records(tmp_path / "run", "val")] == [4]
-    refused = train(2, data, tmp_path / "run", *TINY, "--num-steps", "4")
-    assert refused.returncode != 0
-    assert "holds a run already" in " ".join(refused.stderr.split())
+    assert len(list((tmp_path / "together" / "tensorboard").iterdir())) == 1
