@@ -1,5 +1,6 @@
 """What all methods share, and how their settings follow the length of a run."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,7 @@ HALF_LIFE = 0.05
 """Steps in which the evaluation's moving average forgets half, as a share of the run."""
 
 EVALUATIONS = 15
-"""Evaluations of a run."""
+"""Evaluations of a run, the last one at its end."""
 
 COUNTED = (("selftraining", "start"), ("selftraining", "ramp"), ("loss", "heads_frozen_from"))
 """Settings in iterations, which are scaled from the recipe's own length to the run's."""
@@ -118,7 +119,7 @@ def _shared(method: Method, budget: Budget, iterations: int, steps: int) -> dict
         "schedule": {"iterations": steps, "warmup": round(WARMUP * method.warmup * iterations)},
         "ema_decay": decay_of(HALF_LIFE * iterations),
         # No run stops early: how a method goes on after its peak is the question
-        "evaluation": {"every": max(1, round(steps / EVALUATIONS)), "patience": 1_000_000},
+        "evaluation": {"every": math.ceil(steps / EVALUATIONS), "patience": 1_000_000},
     }
 
 
