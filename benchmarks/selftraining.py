@@ -6,6 +6,7 @@
     selftraining.py --data DATA --runs phase4:0,1 v3 --iterations 600
     selftraining.py --data DATA --try "mine=phase4" selftraining.weight=0.5 --runs mine --iterations 600
     selftraining.py --score-only --data SOURCE --parts 6 7        # opens the test masks, once for each run
+    selftraining.py --data DATA --timing v3 phase4                # seconds of a step, on a quiet machine
     selftraining.py --report                                      # tables and pictures of all that is there
 
 SOURCE is the folder "Semantic segmentation of aerial imagery" (Humans in the Loop, 2020, CC0 1.0) as published. Sets:
@@ -59,6 +60,12 @@ def dispatch(arguments: argparse.Namespace, started: float) -> int:
 
         score_all(needed(arguments.data), arguments.parts, store, arguments.device, say)
         return 0
+    if arguments.timing:
+        from contest.timing import time_steps
+
+        data, weights = needed(arguments.data), arguments.encoder_weights
+        time_steps(arguments.timing, budget, data, store, arguments.device, weights, say)
+        return 0
     if arguments.report:
         from contest.report import write_report
 
@@ -106,6 +113,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--reduce", type=int, help="divide the images' sides by this; by default as the budget does")
     parser.add_argument("--score-only", action="store_true")
     parser.add_argument("--parts", type=int, nargs="+", default=[6, 7])
+    parser.add_argument("--timing", nargs="+", default=[], metavar="METHOD", help="seconds of a step, alternating")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--budget", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

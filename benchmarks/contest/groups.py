@@ -7,6 +7,7 @@ from contest.figures import Result
 from contest.methods import MAIN, TUNED
 from contest.records import Store, read_json
 from contest.score import run_id
+from contest.settings import BUDGETS
 
 ORDER = [*MAIN, TUNED]
 
@@ -20,12 +21,14 @@ class Group:
         iterations: Their length.
         records: Their records.
         scores: For each scored set of images, such as ``parts-6-7``, the entry of each run by its id.
+        timing: Seconds of a step of some methods, measured alternately; empty where that was not done.
     """
 
     budget: str
     iterations: int
     records: tuple[dict[str, Any], ...]
     scores: dict[str, dict[str, Any]]
+    timing: dict[str, float]
 
     @property
     def name(self) -> str:
@@ -56,7 +59,7 @@ class Group:
         )
 
     def results(self, method: str, images: str, end: str) -> list[Result]:
-        """A method's runs on a set of images, in one of the states of `ENDS`; those that were not scored are left out."""
+        """A method's runs on a set of images in one of the states of `ENDS`, but for those that were not scored."""
         found = []
         for record in self.of(method):
             if images == "validation":
@@ -79,5 +82,9 @@ def groups_of(store: Store) -> list[Group]:
     grouped: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for record in store.records():
         grouped.setdefault((record["key"]["budget"], record["key"]["iterations"]), []).append(record)
-    groups = [Group(budget, length, tuple(records), scores) for (budget, length), records in grouped.items()]
+    timing = {budget: read_json(path)["seconds"] for budget in BUDGETS if (path := store.timing(budget)).is_file()}
+    groups = [
+        Group(budget, length, tuple(records), scores, timing.get(budget, {}))
+        for (budget, length), records in grouped.items()
+    ]
     return sorted(groups, key=lambda group: -len(group.records))

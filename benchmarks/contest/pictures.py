@@ -86,7 +86,6 @@ def _legend(axes: "Axes", methods: list[str]) -> None:
     for order, method in enumerate(methods):
         color, style = _STYLES.get(method, (QUIET, _REST[order % len(_REST)]))
         y = 0.97 - 0.085 * order
-        axes.plot(
-            [1.03, 1.1], [y, y], color=color, linestyle=style, linewidth=1.7, transform=axes.transAxes, clip_on=False
-        )
+        place = {"transform": axes.transAxes, "clip_on": False}
+        axes.plot([1.03, 1.1], [y, y], color=color, linestyle=style, linewidth=1.7, **place)
         write(axes, 1.12, y, method, transform=axes.transAxes)

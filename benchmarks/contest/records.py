@@ -77,6 +77,10 @@ class Store:
         """The final scoring on some parts."""
         return self.out / "scores" / f"parts-{'-'.join(map(str, parts))}.json"
 
+    def timing(self, budget: str) -> Path:
+        """Seconds of a step, measured alternately."""
+        return self.out / f"timing-{budget}.json"
+
     def records(self) -> list[dict[str, Any]]:
         """All finished runs, sorted by their names."""
         return [read_json(path) for path in sorted((self.out / "runs").glob("*.json"))]

@@ -20,7 +20,7 @@ def main_lines(group: Group, images: str) -> list[str]:
     for end in ENDS:
         rows = [row for method in methods if (row := _row(group, method, images, end)) is not None]
         if rows:
-            lines += [f"### {_set_title(images)}, {_end_title(end)}\n", *_table(_header(group), rows), ""]
+            lines += [f"### {_set_title(images)}, {end_title(end)}\n", *table(_header(group), rows), ""]
     return lines
 
 
@@ -30,7 +30,7 @@ def ablation_lines(group: Group) -> list[str]:
     if not parts or not group.of("phase4"):
         return []
     rows = _gaps(group, parts, "phase4")
-    return ["### phase4 with one part switched off (validation, one seed)\n", *_table(_GAP_HEADER, rows), ""]
+    return ["### phase4 with one part switched off (validation, one seed)\n", *table(_GAP_HEADER, rows), ""]
 
 
 def tuning_lines(group: Group) -> list[str]:
@@ -40,7 +40,7 @@ def tuning_lines(group: Group) -> list[str]:
         return []
     reference = "v3" if group.of("v3") else parts[0]
     rows = _gaps(group, parts, reference)
-    return ["### Choosing v3-tuned (validation, one seed; the highest best is taken)\n", *_table(_GAP_HEADER, rows), ""]
+    return ["### Choosing v3-tuned (validation, one seed; the highest best is taken)\n", *table(_GAP_HEADER, rows), ""]
 
 
 def strategy_lines(group: Group) -> list[str]:
@@ -68,7 +68,7 @@ def strategy_lines(group: Group) -> list[str]:
         "### Which strategy helps? (validation mIoU without class 0, points, one seed)\n",
         "V3 with its own views and losses, under AdamW; the second strategy changes when the run stops, read off V3's "
         "curve.\n",
-        *_table(header, rows),
+        *table(header, rows),
         "",
     ]
 
@@ -82,7 +82,7 @@ def decline_lines(groups: Sequence[Group]) -> list[str]:
         if method in ORDER and (falls := [best_minus_end(record) for record in group.of(method)])
     ]
     header = ["method", "budget", "iterations", "seeds", "largest fall"]
-    return ["## Decline: best minus last validation mIoU without class 0, points\n", *_table(header, rows), ""]
+    return ["## Decline: best minus last validation mIoU without class 0, points\n", *table(header, rows), ""]
 
 
 def summary_of(group: Group) -> dict[str, Any]:
@@ -160,7 +160,8 @@ def _gaps(group: Group, methods: Sequence[str], reference: str) -> list[list[str
     return rows
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table in Markdown, a line each."""
     return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
 
 
@@ -170,7 +171,8 @@ def _set_title(images: str) -> str:
     return f"Test, {images.replace('-', ' ')}"
 
 
-def _end_title(end: str) -> str:
+def end_title(end: str) -> str:
+    """One of `ENDS` for people."""
     return "state with the best validation" if end == "best" else "last step"
 
 
