@@ -22,18 +22,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does,
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 from contest.methods import SETS
 
 from salakseg.errors import SalaksegError
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     started = time.monotonic()
-    arguments = parse()
+    arguments = parse(words)
     if arguments.worker:
         from contest.worker import work
 
@@ -103,7 +102,7 @@ def train(arguments: argparse.Namespace, started: float) -> int:
     return 0 if done else 3
 
 
-def parse() -> argparse.Namespace:
+def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data", type=Path, help="the prepared folder; with --score-only the source or another like it"
@@ -127,7 +126,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="all has ended by then")
     parser.add_argument("--resumable", action=argparse.BooleanOptionalAction, help="write states at evaluations")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def needed(data: Path | None) -> Path:

@@ -22,8 +22,8 @@ and all that is self-training. Class 0 is the rarest class here and the second m
 weights and its threshold of 0 for it do more harm here than there.
 
 Figures are points. The spread is the standard deviation over seeds; "best - end" the fall on validation from the best
-evaluation to the last; "kept" and "right" are the share of the validation pixels that the run's labeller would keep, and
-how many of these are right: they are watched, nothing learns from them.
+evaluation to the last; "kept" and "right" are the share of the validation pixels that the run's labeller would keep,
+and how many of these are right: nothing learns from them.
 """
 
 
