@@ -248,7 +248,7 @@ def test_nothing_is_started_that_does_not_fit(tmp_path: Path, fake: Path) -> Non
 
 
 def test_what_runs_at_the_limit_is_asked_to_stop(tmp_path: Path, fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("contest.schedule._GRACE", 0.0)
+    monkeypatch.setattr("contest.schedule._GRACE", {False: 0.0})
     monkeypatch.setattr("contest.schedule.seconds_of", lambda *_: 0.0)
     planner, store = Planner(CPU, 100), Store(tmp_path / "out")
     keys = [planner.key("phase1", 0)]  # sleeps for 100 seconds

@@ -33,6 +33,8 @@ _STYLES: dict[str, tuple[str, str]] = {
 }
 _REST = ("--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (7, 3)), (0, (3, 1, 1, 1)))
 
+_LINE = 0.24  # inches from one name of the legend to the next
+
 Point = Callable[[dict[str, Any]], float | None]
 
 
@@ -66,9 +68,10 @@ def _draw(group: Group, methods: list[str], panels: list[tuple[str, Point]]) -> 
         for order, method in enumerate(methods):
             color, style = _STYLES.get(method, (QUIET, _REST[order % len(_REST)]))
             _plot(axes, group.of(method), point, color, style)
+        axes.set_ylim(0, None if len(panels) == 1 else 1.02)
         label_axes(axes, "iteration" if number == len(panels) - 1 else "", title)
         if number == 0:
-            _legend(axes, methods)
+            _legend(axes, methods, height)
     return figure
 
 
@@ -82,10 +85,10 @@ def _plot(axes: "Axes", records: list[dict[str, Any]], point: Point, color: str,
     axes.plot(shared, means, color=color, linestyle=style, linewidth=1.7)
 
 
-def _legend(axes: "Axes", methods: list[str]) -> None:
+def _legend(axes: "Axes", methods: list[str], height: float) -> None:
     for order, method in enumerate(methods):
         color, style = _STYLES.get(method, (QUIET, _REST[order % len(_REST)]))
-        y = 0.97 - 0.085 * order
+        y = 0.97 - order * _LINE / height
         place = {"transform": axes.transAxes, "clip_on": False}
         axes.plot([1.03, 1.1], [y, y], color=color, linestyle=style, linewidth=1.7, **place)
         write(axes, 1.12, y, method, transform=axes.transAxes)

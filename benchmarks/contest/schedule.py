@@ -16,7 +16,7 @@ from contest.records import RunKey, Store, write_json
 from contest.worker import Job
 from salakseg.train.guard import stop_on_signal
 
-_GRACE = 20.0  # seconds before the limit at which running workers are asked to stop
+_GRACE = {True: 20.0, False: 3.0}  # seconds before the limit at which workers are asked to stop, if they keep a state
 _LAST = 15.0  # seconds that they have then to write their state
 
 
@@ -73,7 +73,7 @@ def run_all(
         try:
             while (waiting or running) and not stop.is_set():
                 _reap(running, store, failed, say)
-                if deadline is not None and running and time.monotonic() > deadline - _GRACE:
+                if deadline is not None and running and time.monotonic() > deadline - _GRACE[terms.resumable]:
                     break
                 if not _start_next(waiting, running, planner, store, terms, deadline, say):
                     if waiting and not running:
@@ -114,7 +114,7 @@ def _start_next(
         (seconds_of(planned.recipe, records, planned.key.budget, terms.device, terms.jobs), planned)
         for planned in ready
     ]
-    left = float("inf") if deadline is None else deadline - _GRACE - time.monotonic()
+    left = float("inf") if deadline is None else deadline - _GRACE[terms.resumable] - time.monotonic()
     # A run that can go on later may also begin where it will not end, if all that would end are done
     fitting = [item for item in timed if item[0] <= left]
     if not fitting and terms.resumable and left > 60:

@@ -18,8 +18,8 @@ from salakseg.train.recipe import Recipe
 from salakseg.train.run import RunFolder
 from salakseg.train.start import make_fabric
 
-ROUNDS = 8
-STEPS = 4
+ROUNDS = 6
+STEPS = 3
 """Steps of each method in a round."""
 
 
