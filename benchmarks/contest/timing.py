@@ -14,9 +14,9 @@ from contest.records import Store, write_json
 from contest.settings import Budget
 from contest.watch import ContestTrainer
 from salakseg.errors import RecipeError
+from salakseg.train.parallel import make_fabric
 from salakseg.train.recipe import Recipe
 from salakseg.train.run import RunFolder
-from salakseg.train.start import make_fabric
 
 ROUNDS = 6
 STEPS = 3

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -103,13 +104,14 @@ class Watch(Validation):
         self.side = side
         self.best = best
 
-    def evaluate(self, model: nn.Module, iteration: int, device: torch.device, log: RunLog) -> bool:
+    def evaluate(self, model: nn.Module, iteration: int, fabric: Fabric, log: RunLog) -> bool:
         """Confusion matrix of every image, and the labeller's answers held against the labels.
 
         Returns:
             False: the trainer need not write a checkpoint, the best weights are kept here.
         """
         seconds = self.trainer.clock.stretch()
+        device = fabric.device
         matrices = {picture.name: self._confusion(model, picture, device) for picture in self.pictures}
         total = sum(matrices.values(), start=ConfusionMatrix(len(self.data.class_map)))
         metrics = compute_metrics(total)
