@@ -67,9 +67,9 @@ def shrink(array: NDArray[np.uint8], factor: int, how: Image.Resampling) -> NDAr
     return np.asarray(Image.fromarray(array).resize((width, height), how))
 
 
-def even_parts(length: int) -> list[slice]:
-    """Cuts a side into parts of about the patch's side, so that no pixel is left out or counted twice."""
-    edges = np.linspace(0, length, max(1, round(length / PATCH)) + 1).round().astype(int)
+def even_parts(length: int, side: int = PATCH) -> list[slice]:
+    """Cuts a length into parts of about a side, so that no pixel is left out or counted twice."""
+    edges = np.linspace(0, length, max(1, round(length / side)) + 1).round().astype(int)
     return [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
 
 

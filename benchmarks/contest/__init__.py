@@ -1,0 +1,1 @@
+"""Self-training methods against each other on the same data; `benchmarks/selftraining.py` runs it."""

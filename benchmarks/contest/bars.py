@@ -1,0 +1,91 @@
+"""The bars that phase4 is held against, on test images."""
+
+import math
+
+import numpy as np
+
+from contest.figures import Difference, Result, difference, gap_closed, mean_spread, rarest_class, seconds_per_step
+from contest.groups import Group
+from contest.methods import MAIN, TUNED
+from contest.records import ENDS
+from contest.tables import end_title, table
+
+GAP = 0.60
+"""Share of the gap from 8 to 32 labelled images that phase4 shall close."""
+
+RARE = 0.03
+"""What phase4 shall have more than supervised training on the rarest class."""
+
+STEP = 1.8
+"""Largest ratio of phase4's step to v3's."""
+
+Row = tuple[str, str, str, str]
+
+
+def bar_lines(group: Group, images: str) -> list[str]:
+    """What was aimed at and what came, for both states of the runs."""
+    lines: list[str] = []
+    for end in ENDS:
+        rows = _rows(group, images, end)
+        if rows:
+            title = f"### Bars, {images.replace('-', ' ')}, {end_title(end)}\n"
+            lines += [title, *table(("what", "bar", "found", "met"), rows), ""]
+    return lines
+
+
+def _rows(group: Group, images: str, end: str) -> list[Row]:
+    results = {method: found for method in group.methods if (found := group.results(method, images, end))}
+    if not {"phase4", "supervised"} <= results.keys():
+        return []
+    ours, floor = results["phase4"], results["supervised"]
+    others = [method for method in results if method in {*MAIN, TUNED} - {"phase4", "supervised-all"}]
+    best = max(others, key=lambda method: mean_spread([r.miou() for r in results[method]])[0])
+    seeds = f"{len(results[best])} seed{'s' if len(results[best]) > 1 else ''}"
+    rows = [_gap_row(ours, floor, results["supervised-all"])] if "supervised-all" in results else []
+    rows.append(_over(f"phase4 over the best other ({best}, {seeds})", difference(ours, results[best])))
+    if best != "supervised":
+        rows.append(_over("phase4 over supervised", difference(ours, floor)))
+    rows.append(_rare_row(group, ours, floor))
+    if group.of("v3"):
+        rows.append(_step_row(group))
+    return rows
+
+
+def _gap_row(ours: list[Result], floor: list[Result], ceiling: list[Result]) -> Row:
+    closed = gap_closed(ours, floor, ceiling)
+    mean = mean_spread(list(closed.values()))[0] if closed else math.nan
+    text = ", ".join(f"seed {seed}: {100 * share:.0f} %" for seed, share in closed.items())
+    met = mean >= GAP and all(share > 0 for share in closed.values())
+    bar = f"at least {100 * GAP:.0f} %, positive in every seed"
+    return "gap from 8 to 32 labelled images closed", bar, f"{100 * mean:.0f} % ({text})", _met(met)
+
+
+def _over(what: str, gap: Difference) -> Row:
+    image, scene = (f"{100 * low:+.1f} to {100 * high:+.1f}" for low, high in (gap.by_image, gap.by_scene))
+    text = f"{100 * gap.value:+.1f} points, 95 %: {image} by image, {scene} by scene"
+    return what, "interval by image above 0", text, _met(gap.by_image[0] > 0)
+
+
+def _rare_row(group: Group, ours: list[Result], floor: list[Result]) -> Row:
+    rare = rarest_class(ours[0])
+    name = group.records[0]["classes"][rare]["name"]
+    gain = float(np.mean([r.iou_K[rare] for r in ours]) - np.mean([r.iou_K[rare] for r in floor]))
+    what, bar = f"rarest class ({name}) over supervised", f"at least +{100 * RARE:.0f} points"
+    return what, bar, f"{100 * gain:+.1f}", _met(gain >= RARE)
+
+
+def _step_row(group: Group) -> Row:
+    """Measured alternately where that was done, else as the runs went."""
+    if {"phase4", "v3"} <= group.timing.keys():
+        ours, theirs, how = group.timing["phase4"], group.timing["v3"], "alternating steps"
+    else:
+        ours, theirs = (
+            mean_spread([seconds_per_step(record) for record in group.of(method)])[0] for method in ("phase4", "v3")
+        )
+        how = "as the runs went"
+    ratio = ours / theirs
+    return "time of a step over v3's", f"at most {STEP}", f"{ratio:.2f} ({how})", _met(ratio <= STEP)
+
+
+def _met(met: bool) -> str:
+    return "yes" if met else "**no**"

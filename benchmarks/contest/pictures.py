@@ -1,0 +1,94 @@
+"""The curves, in the charts' house style."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from contest.groups import Group
+from contest.methods import ABLATIONS, STRATEGY_METHODS, TUNING
+from salakseg.evaluate.chart_style import (
+    BLUE,
+    INK,
+    LINE,
+    ORANGE,
+    QUIET,
+    RED,
+    add_axes,
+    label_axes,
+    new_figure,
+    write,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_STYLES: dict[str, tuple[str, str]] = {
+    "phase4": (BLUE, "-"),
+    "supervised": (INK, "-"),
+    "supervised-all": (INK, ":"),
+    "v3": (RED, "-"),
+    "v3-tuned": (RED, ":"),
+    "unimatch2": (ORANGE, "-"),
+    "unimatch": (ORANGE, ":"),
+}
+_REST = ("--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (7, 3)), (0, (3, 1, 1, 1)))
+
+_LINE = 0.24  # inches from one name of the legend to the next
+
+Point = Callable[[dict[str, Any]], float | None]
+
+
+def draw_curves(group: Group) -> "Figure | None":
+    """Validation mIoU without class 0 by iteration: every seed thin, their mean thick."""
+    return _draw(group, _methods(group), [("validation mIoU without class 0", lambda p: p["miou_without_background"])])
+
+
+def draw_pseudo_labels(group: Group) -> "Figure | None":
+    """How right the pseudo-labels are and how many are kept, by iteration."""
+
+    def pseudo(name: str) -> Point:
+        return lambda point: None if point["pseudo"] is None else point["pseudo"][name]
+
+    methods = [m for m in _methods(group) if any(point["pseudo"] for r in group.of(m) for point in r["curve"])]
+    return _draw(group, methods, [("precision of the kept", pseudo("precision")), ("share kept", pseudo("kept_share"))])
+
+
+def _methods(group: Group) -> list[str]:
+    return [m for m in group.methods if m not in {*ABLATIONS, *TUNING, *STRATEGY_METHODS}]
+
+
+def _draw(group: Group, methods: list[str], panels: list[tuple[str, Point]]) -> "Figure | None":
+    if not methods:
+        return None
+    height = 3.1 if len(panels) == 1 else 2.2
+    figure = new_figure(7.4, 0.35 + len(panels) * (height + 0.55))
+    for number, (title, point) in enumerate(panels):
+        axes = add_axes(figure, 0.62, 0.2 + number * (height + 0.55), 4.9, height)
+        axes.grid(color=LINE, axis="y")
+        for order, method in enumerate(methods):
+            color, style = _STYLES.get(method, (QUIET, _REST[order % len(_REST)]))
+            _plot(axes, group.of(method), point, color, style)
+        axes.set_ylim(0, None if len(panels) == 1 else 1.02)
+        label_axes(axes, "iteration" if number == len(panels) - 1 else "", title)
+        if number == 0:
+            _legend(axes, methods, height)
+    return figure
+
+
+def _plot(axes: "Axes", records: list[dict[str, Any]], point: Point, color: str, style: Any) -> None:  # noqa: ANN401
+    series = [{p["iteration"]: value for p in record["curve"] if (value := point(p)) is not None} for record in records]
+    shared = sorted(set.intersection(*(set(values) for values in series)))
+    if len(series) > 1:
+        for values in series:
+            axes.plot(list(values), list(values.values()), color=color, linestyle=style, linewidth=0.5, alpha=0.6)
+    means = [sum(values[i] for values in series) / len(series) for i in shared]
+    axes.plot(shared, means, color=color, linestyle=style, linewidth=1.7)
+
+
+def _legend(axes: "Axes", methods: list[str], height: float) -> None:
+    for order, method in enumerate(methods):
+        color, style = _STYLES.get(method, (QUIET, _REST[order % len(_REST)]))
+        y = 0.97 - order * _LINE / height
+        place = {"transform": axes.transAxes, "clip_on": False}
+        axes.plot([1.03, 1.1], [y, y], color=color, linestyle=style, linewidth=1.7, **place)
+        write(axes, 1.12, y, method, transform=axes.transAxes)

@@ -1,0 +1,160 @@
+"""One run, in a process of its own: `selftraining.py --worker JOB.json`."""
+
+import hashlib
+import json
+import platform
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from contest.protocol import load_data
+from contest.records import ENDS, SCHEMA, RunKey, Store, digest_of, write_json
+from contest.settings import BUDGETS
+from contest.watch import ContestTrainer, Watch, save_weights
+from salakseg.network.checkpoint import load_checkpoint, package_versions
+from salakseg.network.device import pick_device
+from salakseg.train.guard import Interrupted
+from salakseg.train.parallel import make_fabric
+from salakseg.train.recipe import Recipe
+from salakseg.train.run import RunFolder
+from salakseg.train.state import restore
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker is told.
+
+    Attributes:
+        key: Which run.
+        recipe: Its resolved recipe as plain values.
+        all_labelled: Whether all training images are labelled.
+        data: The prepared folder.
+        out: The folder of results.
+        device: "auto", "cpu" or "cuda".
+        jobs: Workers side by side, for the record.
+        resumable: Whether the state is written at evaluations.
+    """
+
+    key: RunKey
+    recipe: dict[str, Any]
+    all_labelled: bool
+    data: Path
+    out: Path
+    device: str
+    jobs: int
+    resumable: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self) | {"data": str(self.data), "out": str(self.out)}
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> "Job":
+        """The reverse of `to_json`."""
+        paths = {"data": Path(plain["data"]), "out": Path(plain["out"])}
+        return cls(**(plain | paths | {"key": RunKey(**plain["key"])}))
+
+
+def work(job_file: Path) -> int:
+    """Does a job; returns the exit status: 0 finished, 130 interrupted with its state kept where it is resumable."""
+    job = Job.from_json(json.loads(job_file.read_text(encoding="utf-8")))
+    started = time.perf_counter()
+    trainer = _trainer(job)
+    try:
+        trainer.run(lambda done, total: None)
+    except Interrupted:
+        return 130
+    _finish(job, trainer, time.perf_counter() - started)
+    return 0
+
+
+def _trainer(job: Job) -> ContestTrainer:
+    recipe = Recipe.model_validate(job.recipe)
+    side = BUDGETS[job.key.budget].window
+    data = load_data(job.data, job.all_labelled, side)
+    folder = RunFolder(Store(job.out).work(job.key.id))
+    fabric = make_fabric(job.device, recipe)
+    resuming = folder.last.is_file()
+    if not resuming:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        folder.create(recipe, data.training.split, str(fabric.device))
+    trainer = ContestTrainer(recipe, data.training, folder, fabric, _say, load_weights=not resuming)
+    trainer.resumable = job.resumable
+    trainer.validation = Watch(trainer, data, side, folder.path / "best.safetensors", _say)
+    if resuming:
+        checkpoint = load_checkpoint(folder.last)
+        if checkpoint.recipe != recipe.model_dump(mode="json"):
+            shutil.rmtree(folder.path)
+            return _trainer(job)
+        restore(trainer, checkpoint)
+        _say(f"going on after step {trainer.iteration}")
+    return trainer
+
+
+def _finish(job: Job, trainer: ContestTrainer, seconds: float) -> None:
+    """Moves the weights to their place and writes the record last: it stands for the whole run."""
+    store = Store(job.out)
+    own = trainer.run_folder.path
+    store.weights(job.key.id, "end").parent.mkdir(parents=True, exist_ok=True)
+    save_weights(trainer.ema.model, store.weights(job.key.id, "end"))
+    shutil.move(own / "best.safetensors", store.weights(job.key.id, "best"))
+    history = trainer.validation.history
+    best = max(history, key=lambda record: record["miou_without_background"])
+    write_json(
+        store.record(job.key.id),
+        {
+            "schema": SCHEMA,
+            "key": asdict(job.key),
+            "digest": digest_of(trainer.recipe, job.all_labelled),
+            "recipe": trainer.recipe.model_dump(mode="json"),
+            "all_labelled": job.all_labelled,
+            "classes": trainer.data.class_map.to_records(),
+            "class_pixels": trainer.data.class_pixels.tolist(),
+            "environment": _environment(job),
+            "seconds": seconds,
+            "curve": [{k: v for k, v in record.items() if k != "images"} for record in history],
+            "validation": {
+                "best": {"iteration": best["iteration"], "images": best["images"]},
+                "end": {"iteration": history[-1]["iteration"], "images": history[-1]["images"]},
+            },
+            "train_log": _train_log(trainer.run_folder.metrics),
+            "weights": {end: sha256_of(store.weights(job.key.id, end)) for end in ENDS},
+        },
+    )
+    shutil.rmtree(own, ignore_errors=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _environment(job: Job) -> dict[str, Any]:
+    device = pick_device(job.device)
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    return {
+        "device": device,
+        "device_name": name,
+        "jobs": job.jobs,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": package_versions(),
+    }
+
+
+def _train_log(path: Path) -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [{k: v for k, v in record.items() if k != "kind"} for record in records if record["kind"] == "train"]
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(work(Path(sys.argv[1])))
