@@ -412,7 +412,7 @@ def test_a_batch_in_parts_gives_the_same_gradient(name: str, tmp_path: Path) -> 
         unlabelled = None if name == "supervised" else next(trainer.unlabelled_batches())
         branches, _ = trainer.branches(next(trainer.labelled_batches()), unlabelled)
         assert all(bool((b.label_BHW != 255).all() if b.target is None else b.target.valid_BHW.all()) for b in branches)
-        record = trainer.accumulation.run(partial(trainer._learn, branches), trainer.optimizer)
+        record = trainer.accumulation.run(partial(trainer.learn_part, branches), trainer.optimizer)
         assert bool(record["loss"].isfinite())
         gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
     assert len(gradients[0]) == len(gradients[1]) > 100

@@ -142,9 +142,13 @@ class Trainer:
 
     def step(self, labelled: Batch, unlabelled: Batch | None) -> Record:
         """One optimizer step; returns what is worth logging, still on the device."""
+        branches, record = self.branches(labelled, unlabelled)
+        return record | self.learn(branches)
+
+    def learn(self, branches: list[Branch]) -> Record:
+        """Moves the weights by the gradient of these branches, and the average after them."""
         set_rate(self.optimizer, rate_factor(self.iteration, self.recipe.schedule))
-        branches, record = self.branches(labelled.to(self.fabric.device), unlabelled)
-        record |= self.accumulation.run(lambda number, parts: self._learn(branches, number, parts), self.optimizer)
+        record = self.accumulation.run(lambda number, parts: self.learn_part(branches, number, parts), self.optimizer)
         for head in self.views.frozen_heads(len(self.network.heads), self.iteration):
             for parameter in self.network.heads[head].parameters():
                 parameter.grad = None
@@ -158,7 +162,7 @@ class Trainer:
 
     def branches(self, labelled: Batch, unlabelled: Batch | None) -> tuple[list[Branch], Record]:
         """What the student learns from in this step, and what is worth logging of the labeller's answer."""
-        branches = [self.views.labelled(labelled, self.iteration)]
+        branches = [self.views.labelled(labelled.to(self.fabric.device), self.iteration)]
         if unlabelled is None:
             return branches, {}
         weak = self.views.weak(unlabelled.to(self.fabric.device), self.iteration)
@@ -177,8 +181,8 @@ class Trainer:
                 logits = mean_of_flips(logits, network(self._in_order(weak.image_BCHW.flip(-1))))
         return self.labeller.label(logits, weak.label_BHW != IGNORE_INDEX)
 
-    def _learn(self, branches: list[Branch], number: int, parts: int) -> Record:
-        """Adds the gradient of one part of the batch."""
+    def learn_part(self, branches: list[Branch], number: int, parts: int) -> Record:
+        """Adds the gradient of one of the parts that a batch is divided into."""
         self.student.train()
         if self.recipe.optimizer.freeze_batch_norm:
             for norm in self._norms:
