@@ -8,9 +8,9 @@ Rows alternate within each repeat; medians of `--repeats` and ratios are printed
 Patches of 256 x 256 are cut from the synthetic plantation. The network is the recipe's DeepLabV3+ with three heads and
 random weights, the recipe phase 2 with self-training from the first step on, 8 + 8 patches a step.
 
-bare        the step alone: passes, losses, gradient, clipping, optimizer, moving average, on views that lie on the device
+bare        the step alone, on views that lie on the device: passes, losses, gradient, clipping, optimizer, average
 loop        `Trainer.run` with its loader from a raw pack, transfer, views, and log, with 0, 1 and 2 workers
-plain       a loop of the V3 kind: float32, PNG decoding and views by Pillow and numpy in the process, losses read always
+plain       a loop of the V3 kind: float32, PNG decoding and views by Pillow and numpy in the process, losses read
 settings    the step with views, precision and layout switched one by one
 data        patches a second into the augmented batch on the CPU: the pack, PNG files, and the plain loader
 memory      peak of the device in phase 2 with every labelled batch at the largest scale, 320
