@@ -74,7 +74,9 @@ class Trainer:
         make_ready(self.network, fabric)
         if recipe.performance.compile:
             self.network.compile()
-        optimizer = make_optimizer(self.network, recipe.optimizer, fabric.device)
+        # A fused optimizer would take the gradient scaler of float16 into its kernel, and leave nothing to be clipped
+        fused = fabric.device.type == "cuda" and not self._scales_gradients
+        optimizer = make_optimizer(self.network, recipe.optimizer, fused)
         self.student, self.optimizer = fabric.setup(self.network, optimizer)
         self.ema = Ema(self.network, recipe.ema_decay)
         weights_K = balanced_weights(torch.from_numpy(data.class_pixels)).to(fabric.device)
@@ -259,9 +261,12 @@ class Trainer:
     def _write_steps(self, log: RunLog) -> None:
         means = log.write_steps(self.iteration, self.optimizer.param_groups[0]["lr"])
         # With a gradient scaler an overflow now and then is the rule, and its step is skipped
-        scaled = getattr(self.fabric.strategy.precision, "scaler", None) is not None
-        if not math.isfinite(means["loss"]) and not (scaled and is_sound(self)):
+        if not math.isfinite(means["loss"]) and not (self._scales_gradients and is_sound(self)):
             raise self._diverged(f"the loss became {means['loss']}")
+
+    @property
+    def _scales_gradients(self) -> bool:
+        return getattr(self.fabric.strategy.precision, "scaler", None) is not None
 
     def _diverged(self, what: str) -> TrainingError:
         self._whole = False

@@ -10,12 +10,16 @@ from salakseg.train.settings import OptimizerConfig, ScheduleConfig
 from salakseg.train.settings_selftraining import SelfTrainingConfig
 
 
-def make_optimizer(model: Segmenter, config: OptimizerConfig, device: torch.device) -> Optimizer:
+def make_optimizer(model: Segmenter, config: OptimizerConfig, fused: bool = False) -> Optimizer:
     """SGD or AdamW with two rates: the encoder's, and a multiple of it for decoder and heads, which start from nothing.
 
-    The rates given here are the peaks; `set_rate` scales them. On a GPU all parameters are moved by one kernel.
+    The rates given here are the peaks; `set_rate` scales them.
+
+    Args:
+        model: What is trained.
+        config: Kind and rates.
+        fused: Whether all parameters are moved by one kernel, on a GPU.
     """
-    fused = device.type == "cuda"
     rate = config.learning_rate
     groups = [
         {"params": model.encoder_parameters(), "lr": rate, "peak": rate},
