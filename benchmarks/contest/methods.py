@@ -58,7 +58,7 @@ TUNED = "v3-tuned"
 _LATE = 10_000  # a fifth of v3's own length: what labels knows something by then
 
 TUNING: dict[str, Method] = {
-    f"v3-tune-w{weight}-t{threshold}-{when}": Method(
+    f"v3-tune-{weight}-{threshold}-{when}": Method(
         "v3", {"selftraining": {"weight": weight, **thresholds, **({} if when == "early" else {"start": _LATE})}}
     )
     for weight in (0.25, 1.0)

@@ -89,6 +89,6 @@ def _legend(axes: "Axes", methods: list[str], height: float) -> None:
     for order, method in enumerate(methods):
         color, style = _STYLES.get(method, (QUIET, _REST[order % len(_REST)]))
         y = 0.97 - order * _LINE / height
-        place = {"transform": axes.transAxes, "clip_on": False}
-        axes.plot([1.03, 1.1], [y, y], color=color, linestyle=style, linewidth=1.7, **place)
+        line = axes.plot([1.03, 1.1], [y, y], color=color, linestyle=style, linewidth=1.7, clip_on=False)[0]
+        line.set_transform(axes.transAxes)
         write(axes, 1.12, y, method, transform=axes.transAxes)

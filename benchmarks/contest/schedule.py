@@ -184,6 +184,12 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else ""
 
 
+def _kill(running: list[_Running]) -> None:
+    for item in running:
+        if item.process.poll() is None:
+            item.process.kill()
+
+
 def _end(running: list[_Running], say: Callable[[str], None]) -> None:
     """Asks all that run to stop, and waits for them."""
     if not running:
@@ -192,7 +198,7 @@ def _end(running: list[_Running], say: Callable[[str], None]) -> None:
     for item in running:
         if item.process.poll() is None:
             item.process.send_signal(signal.SIGTERM)
-    killer = threading.Timer(_LAST, lambda: [item.process.kill() for item in running if item.process.poll() is None])
+    killer = threading.Timer(_LAST, _kill, [running])
     killer.start()
     for item in running:
         item.process.wait()
