@@ -27,7 +27,7 @@ from PIL import Image
 
 from salakseg.classes import ClassMap
 from salakseg.data.patches import Patch
-from salakseg.errors import ClassMapError, DataError
+from salakseg.errors import ClassMapError, DataError, UnreadableError
 
 SCHEMA = "salakseg.pack"
 SCHEMA_VERSION = 1
@@ -184,7 +184,7 @@ class Pack:
                 raise self._damaged(shard_name(shard)) from error
         content = self._maps[shard][start : start + int(row[size])]
         if zlib.crc32(content.data) != row[crc]:
-            raise DataError(
+            raise UnreadableError(
                 f"{self.folder / shard_name(shard)} is damaged at the patch {patch.folder}/{patch.image}; check the "
                 "disk and make the pack anew."
             )
@@ -219,7 +219,9 @@ def _decoded(
             values = np.asarray(picture.convert(mode))
     # Pillow reports a damaged picture with one of these, depending on the format
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{folder} is damaged at the patch {patch.folder}/{patch.image}; make it anew.") from error
+        raise UnreadableError(
+            f"{folder} is damaged at the patch {patch.folder}/{patch.image}; make it anew."
+        ) from error
     if values.shape != shape:
-        raise DataError(f"{folder} is damaged at the patch {patch.folder}/{patch.image}; make it anew.")
+        raise UnreadableError(f"{folder} is damaged at the patch {patch.folder}/{patch.image}; make it anew.")
     return values

@@ -12,13 +12,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from salakseg.data.blocks import BLOCKS, read_blocks
 from salakseg.errors import DataError
-
-if TYPE_CHECKING:
-    from salakseg.data.pack import Pack
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 MASK_SUFFIXES = (".png", ".tif", ".tiff")
@@ -65,6 +65,16 @@ class Patch:
         return self.stem == self.photo
 
 
+class PatchStore(Protocol):
+    """Where pixels are read from instead of single files: a pack, or memory."""
+
+    def image(self, patch: Patch) -> NDArray[np.uint8]:
+        """The picture of a patch, uint8 [H, W, 3]; it may be read-only."""
+
+    def label(self, patch: Patch) -> NDArray[np.uint8]:
+        """The class ids of a labelled patch, uint8 [H, W], 255 where ignored; they may be read-only."""
+
+
 @dataclass(frozen=True, slots=True)
 class PatchIndex:
     """All patches below a root, sorted by folder and file name.
@@ -82,7 +92,7 @@ class PatchIndex:
     patches: tuple[Patch, ...]
     orphan_masks: tuple[str, ...] = ()
     ground_blocks: frozenset[Photo] = frozenset()
-    pack: "Pack | None" = None
+    pack: PatchStore | None = None
 
     def image_path(self, patch: Patch) -> Path:
         """Where the picture of a patch lies."""
