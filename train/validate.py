@@ -116,5 +116,5 @@ class Validation:
 
 
 def scores_of(history: Sequence[Mapping[str, Any]]) -> list[float]:
-    """MIoU without background of each evaluation, as early stopping wants it."""
+    """The mIoU without background of each evaluation, as early stopping wants it."""
     return [float(record["miou_without_background"]) for record in history]

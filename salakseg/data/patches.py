@@ -55,6 +55,11 @@ class Patch:
         return Photo(self.folder, self.photo)
 
     @property
+    def name(self) -> str:
+        """Folder and file name, as messages call it."""
+        return f"{self.folder}/{self.image}" if self.folder else self.image
+
+    @property
     def stem(self) -> str:
         """File name without its ending, by which mask and block are found."""
         return os.path.splitext(self.image)[0]
