@@ -9,7 +9,7 @@ import numpy as np
 from salakseg.check.finding import Severity
 from salakseg.check.quick import quick_findings
 from salakseg.classes import ClassMap
-from salakseg.data.packing import packed_index
+from salakseg.data.packing import cache_patches, packed_index
 from salakseg.data.patches import PatchIndex, count_by_folder, index_patches
 from salakseg.data.splits import (
     SPLITS,
@@ -43,6 +43,7 @@ def read_data(
     *,
     splits: Path | None = None,
     gsd_m: float | None = None,
+    cache: bool = False,
     say: Say,
     progress: Progress,
 ) -> tuple[TrainingData, Path | None]:
@@ -55,6 +56,7 @@ def read_data(
         seed: Seed of a new split.
         splits: File with the split, made where it is missing; None means ``splits.csv`` in the data root.
         gsd_m: Ground sampling distance of the patches in metres a pixel.
+        cache: Whether the patches are packed first, unless they are.
         say: Called with a line worth reading.
         progress: Called with masks done and to do.
 
@@ -78,7 +80,7 @@ def read_data(
     if path.is_file():
         split = read_split(path, index)
         say(f"split: as in {path}; data.split, its shares, gap and seed only make new ones, without that file")
-        return survey_labelled(index, split, class_map, gsd_m, config, say, progress), None
+        return survey_labelled(index, split, class_map, gsd_m, config, say, progress, cache), None
     refuse_ground_blocks(index)
     masks = [p for p in index.patches if p.mask is not None]
     survey = survey_masks(index, masks, class_map, progress, skip_damaged=True)
@@ -87,7 +89,7 @@ def read_data(
         index, survey, class_map, SplitPlan(config.split, config.val_share, config.test_share, config.gap, seed)
     )
     say(f"split: a new one by {config.split}")
-    return _finish_data(index, split, class_map, survey, gsd_m, config, say, progress), path
+    return _finish_data(index, split, class_map, survey, gsd_m, config, say, progress, cache), path
 
 
 def keep_split(split: Split, path: Path, say: Say) -> None:
@@ -111,6 +113,7 @@ def survey_labelled(
     config: DataConfig,
     say: Say,
     progress: Progress,
+    cache: bool = False,
 ) -> TrainingData:
     """The data of a split that is there already; only the masks of its labelled part are read.
 
@@ -123,12 +126,13 @@ def survey_labelled(
             to read everything into memory.
         say: Called with a line worth reading.
         progress: Called with masks done and to do.
+        cache: Whether the patches are packed first, unless they are.
 
     Raises:
         DataError: A mask that cannot be used, or none with a pixel of any class.
     """
     survey = survey_masks(index, split.patches(index, Role.LABELLED), class_map, progress, skip_damaged=True)
-    return _finish_data(index, split, class_map, survey, gsd_m, config, say, progress)
+    return _finish_data(index, split, class_map, survey, gsd_m, config, say, progress, cache)
 
 
 def _finish_data(
@@ -140,6 +144,7 @@ def _finish_data(
     config: DataConfig,
     say: Say,
     progress: Progress,
+    cache: bool,
 ) -> TrainingData:
     photos = {patch.photo_key for patch in split.patches(index, Role.LABELLED)}
     pixels = survey.total(sorted(photos), len(class_map))
@@ -148,6 +153,8 @@ def _finish_data(
             say(f"attention: {finding.line}")
     _refuse_misread(survey, index, class_map)
     damaged = _damaged(index, split, survey, say)
+    if cache:
+        cache_patches(index, class_map, say, progress)
     index, told = packed_index(index, class_map)
     if told is not None:
         say(told)

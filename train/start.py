@@ -41,6 +41,7 @@ class Request:
         gsd_m: Ground sampling distance of the patches in metres a pixel.
         device: "auto", "cpu", "cuda" or "mps".
         dry_run: Write nothing.
+        cache: Pack the patches first, unless they are.
     """
 
     recipe: str
@@ -54,6 +55,7 @@ class Request:
     gsd_m: float | None = None
     device: str = "auto"
     dry_run: bool = False
+    cache: bool = False
 
 
 def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
@@ -85,6 +87,7 @@ def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
         recipe.seed,
         splits=request.splits,
         gsd_m=request.gsd_m,
+        cache=request.cache and not request.dry_run,
         say=say,
         progress=progress,
     )

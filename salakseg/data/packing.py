@@ -101,7 +101,7 @@ def pack_patches(
                     damaged += 1
                     if damaged > DAMAGED_SHARE * len(index.patches):
                         raise DataError(
-                            f"{pixels} More than {DAMAGED_SHARE:.0%} of the {len(index.patches):,} patches are like it; "
+                            f"{pixels} More than {DAMAGED_SHARE:.0%} of the {len(index.patches):,} patches are so; "
                             "`salakseg check` finds all of them."
                         )
                     writer.add_damaged(patch)
