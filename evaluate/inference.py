@@ -16,7 +16,7 @@ from salakseg.classes import ClassMap
 from salakseg.data.ahead import read_ahead
 from salakseg.data.patches import Patch, PatchIndex
 from salakseg.data.reading import read_patch
-from salakseg.errors import DataError
+from salakseg.errors import DataError, UnreadableError
 from salakseg.evaluate.confusion import ConfusionMatrix
 from salakseg.network.config import IMAGENET_MEAN, IMAGENET_STD
 from salakseg.network.heads import Logits, most_probable
@@ -54,6 +54,7 @@ def confusion_of(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
     progress: Callable[[int, int], None] | None = None,
+    on_unreadable: Callable[[Patch, UnreadableError], None] | None = None,
 ) -> ConfusionMatrix:
     """Confusion matrix of a network over labelled patches, by the mean of its heads' logits.
 
@@ -69,6 +70,7 @@ def confusion_of(
         mean: Mean of red, green and blue on a scale of 0 to 1.
         std: Standard deviation of the same.
         progress: Called with patches done and to do.
+        on_unreadable: Called with a patch that cannot be read, which is left out; None makes it an error.
 
     Raises:
         DataError: A picture or mask that cannot be used.
@@ -78,7 +80,7 @@ def confusion_of(
     model.eval()
     done = 0
     try:
-        for batch in read_batches(index, patches, class_map):
+        for batch in read_batches(index, patches, class_map, on_unreadable=on_unreadable):
             with torch.inference_mode():
                 logits = model(to_input(batch, device, mean, std))
                 prediction = most_probable(logits.mean_BKHW, 1).to(torch.uint8).cpu().numpy()
@@ -117,7 +119,11 @@ def forward(model: nn.Module, image_BCHW: Tensor, name: str) -> Logits:
 
 
 def read_batches(
-    index: PatchIndex, patches: Sequence[Patch], class_map: ClassMap, logits_a_pixel: int = 1
+    index: PatchIndex,
+    patches: Sequence[Patch],
+    class_map: ClassMap,
+    logits_a_pixel: int = 1,
+    on_unreadable: Callable[[Patch, UnreadableError], None] | None = None,
 ) -> Iterator[list[Example]]:
     """Labelled patches in order, in batches of one size each and of bounded area.
 
@@ -126,6 +132,7 @@ def read_batches(
         patches: Labelled patches.
         class_map: Classes to read masks by.
         logits_a_pixel: Heads times classes; more of them make smaller batches.
+        on_unreadable: Called with a patch that cannot be read, which is left out; None makes it an error.
 
     Raises:
         DataError: A picture or mask that cannot be used.
@@ -133,6 +140,11 @@ def read_batches(
     most = min(_PIXELS, _LOGITS // logits_a_pixel)
     batch: list[Example] = []
     for example in _read_ahead(index, patches, class_map):
+        if isinstance(example, _Unreadable):
+            if on_unreadable is None:
+                raise example.error
+            on_unreadable(example.patch, example.error)
+            continue
         height, width = example.label_HW.shape
         if batch and (batch[0].label_HW.shape != (height, width) or (len(batch) + 1) * height * width > most):
             yield batch
@@ -142,10 +154,19 @@ def read_batches(
         yield batch
 
 
-def _read_ahead(index: PatchIndex, patches: Iterable[Patch], class_map: ClassMap) -> Iterator[Example]:
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    patch: Patch
+    error: UnreadableError
+
+
+def _read_ahead(index: PatchIndex, patches: Iterable[Patch], class_map: ClassMap) -> Iterator[Example | _Unreadable]:
     """Reads patches in order, a few ahead of the one that is asked for."""
 
-    def read(patch: Patch) -> Example:
-        return Example(patch, *read_patch(index, patch, class_map))
+    def read(patch: Patch) -> Example | _Unreadable:
+        try:
+            return Example(patch, *read_patch(index, patch, class_map))
+        except UnreadableError as error:
+            return _Unreadable(patch, error)
 
     yield from read_ahead(read, patches, _THREADS, 8 * _THREADS)

@@ -218,7 +218,7 @@ def test_patience_ends_a_run(tmp_path: Path) -> None:
     said: list[str] = []
     wanted = request(data, tmp_path / "run", evaluation__patience=2, optimizer__learning_rate=1e-12)
     trainer = start_run(wanted, said.append, quiet)
-    scores = iter([0.3, 0.4, 0.35, 0.4, 0.9])
+    scores = iter([0.3, 0.4, 0.35, 0.3, 0.9])
     evaluate = trainer.validation.confusion
 
     def scripted(*arguments: Any) -> Any:

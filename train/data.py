@@ -9,9 +9,9 @@ Axes: B image, C channel, H row, W column.
 import os
 import signal
 import threading
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,9 @@ from salakseg.classes import IGNORE_INDEX, ClassMap
 from salakseg.data.patches import Patch, PatchIndex
 from salakseg.data.reading import read_patch, read_picture
 from salakseg.data.splits import Role, Split
-from salakseg.errors import DataError, SalaksegError
+from salakseg.errors import DataError, SalaksegError, UnreadableError
+from salakseg.train.sampling import Order, Shuffled, window_generator
+from salakseg.train.skipped import Skip, skip_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class TrainingData:
         split: Role of every photo.
         class_pixels: Labelled pixels of each class in the labelled part, int64 [K].
         gsd_m: Ground sampling distance in metres a pixel, None if unknown.
+        patch_pixels: The same of each labelled patch, in the order of the part, int64 [N, K]; 0 where it is damaged.
+        damaged: Patches of the run's parts that were found to be unreadable.
     """
 
     index: PatchIndex
@@ -43,6 +47,8 @@ class TrainingData:
     split: Split
     class_pixels: NDArray[np.int64]
     gsd_m: float | None = None
+    patch_pixels: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), np.int64))
+    damaged: tuple[Skip, ...] = ()
 
     def part(self, role: Role) -> tuple[Patch, ...]:
         """The patches of one part."""
@@ -69,13 +75,17 @@ class Batch(NamedTuple):
 
 
 _GRACE = 20.0  # seconds that a worker goes on after a termination signal
+_ATTEMPTS = 100  # patches in a row that may be unreadable
 
 Item = tuple[Tensor, Tensor] | SalaksegError
 """Image uint8 [3, H, W] and label uint8 [H, W], or what was wrong with them."""
 
 
-class PatchStream(Dataset[Item]):
-    """An endless, seeded sequence of patches: each is drawn once before any is drawn again.
+class PatchStream:
+    """An endless, seeded sequence of patches: each is drawn once before any is drawn again, unless told otherwise.
+
+    A patch that cannot be read is skipped, and the position takes another one, which depends on seed and position
+    alone. Whatever else is wrong with a patch is an error.
 
     Args:
         index: Where the patches lie.
@@ -83,18 +93,31 @@ class PatchStream(Dataset[Item]):
         class_map: Classes to read masks by; None for unlabelled patches, whose masks are never opened.
         window: Largest side that is passed on, in pixels; a larger picture gives a random window of that side.
         seed: Seed of order and windows; streams of one run use different ones.
+        order: Which patch is drawn when; None for each once before any again.
+        part: What the patches are to the run, for the list of those that were skipped.
+
+    Attributes:
+        skips: Patches that were skipped since somebody took them out of here.
     """
 
     def __init__(
-        self, index: PatchIndex, patches: Sequence[Patch], class_map: ClassMap | None, window: int, seed: int
+        self,
+        index: PatchIndex,
+        patches: Sequence[Patch],
+        class_map: ClassMap | None,
+        window: int,
+        seed: int,
+        order: Order | None = None,
+        part: str = "",
     ) -> None:
         self.index = index
         self.patches = patches
         self.class_map = class_map
         self.window = window
         self.seed = seed
-        self._epoch = -1
-        self._order: NDArray[np.int64] = np.empty(0, np.int64)
+        self.order = order or Shuffled(len(patches), seed)
+        self.part = part
+        self.skips: list[Skip] = []
 
     def __getitem__(self, position: int) -> Item:
         try:
@@ -103,19 +126,23 @@ class PatchStream(Dataset[Item]):
             return error
 
     def _read(self, position: int) -> tuple[Tensor, Tensor]:
-        epoch, place = divmod(position, len(self.patches))
-        if epoch != self._epoch:
-            self._order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.patches))
-            self._epoch = epoch
-        patch = self.patches[int(self._order[place])]
-        if self.class_map is None:
-            image_HWC = read_picture(self.index, patch)
-            label_HW = np.zeros(image_HWC.shape[:2], np.uint8)
-        else:
-            image_HWC, label_HW = read_patch(self.index, patch, self.class_map)
-        window = random_window(image_HWC.shape[:2], self.window, np.random.default_rng([self.seed, 1, position]))
+        image_HWC, label_HW = self._readable(position)
+        window = random_window(image_HWC.shape[:2], self.window, window_generator(self.seed, position))
         image_CHW = torch.from_numpy(np.ascontiguousarray(image_HWC[window].transpose(2, 0, 1)))
         return image_CHW, torch.from_numpy(label_HW[window].copy())
+
+    def _readable(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Pixels and label of the first patch for this position that can be read."""
+        for attempt in range(_ATTEMPTS):
+            patch = self.patches[self.order.draw(position, attempt)]
+            try:
+                if self.class_map is not None:
+                    return read_patch(self.index, patch, self.class_map)
+                image_HWC = read_picture(self.index, patch)
+                return image_HWC, np.zeros(image_HWC.shape[:2], np.uint8)
+            except UnreadableError as error:
+                self.skips.append(skip_of(patch, self.part, error, self.index.root))
+        raise DataError(f"{self.skips[-1].reason}; so are {_ATTEMPTS - 1} others in a row.")
 
 
 def random_window(size: Sequence[int], side: int, generator: np.random.Generator) -> tuple[slice, slice]:
@@ -140,6 +167,98 @@ def collate(items: Sequence[Item]) -> Batch | SalaksegError:
     return Batch(image_BCHW, label_BHW, sizes)
 
 
+class Steps(Dataset["_Step"]):
+    """The batches of each step of several streams, read together: one set of worker processes serves all of them.
+
+    Args:
+        streams: Each with the first step that it takes part in.
+        batch_size: Patches of each stream in a batch of this process.
+        share: Number of this process, and of all that train together; each takes its part of every batch.
+
+    Raises:
+        DataError: A stream has no patches.
+    """
+
+    def __init__(
+        self, streams: Sequence[tuple[PatchStream, int]], batch_size: int, share: tuple[int, int] = (0, 1)
+    ) -> None:
+        for stream, _ in streams:
+            if not stream.patches:
+                raise DataError(f"{stream.index.root} leaves no patch to train on; look at the splits.csv.")
+        self._streams = streams
+        self._batch_size = batch_size
+        self._rank, self._world = share
+
+    def __getitem__(self, step: int) -> "_Step":
+        start = (step * self._world + self._rank) * self._batch_size
+        found: list[Batch | None] = []
+        error: SalaksegError | None = None
+        for stream, first in self._streams:
+            batch = None if step < first else collate([stream[start + n] for n in range(self._batch_size)])
+            if isinstance(batch, SalaksegError):
+                error, batch = error or batch, None
+            found.append(batch)
+        skips = tuple(skip for stream, _ in self._streams for skip in stream.skips)
+        for stream, _ in self._streams:
+            stream.skips.clear()
+        return _Step(found, skips, error)
+
+
+class _Step(NamedTuple):
+    """What a worker process sends: a batch of each stream, what was skipped for them, and what went wrong."""
+
+    batches: list[Batch | None]
+    skips: tuple[Skip, ...]
+    error: SalaksegError | None
+
+
+def step_batches(
+    steps: Steps,
+    first: int,
+    count: int,
+    workers: int,
+    pin_memory: bool,
+    *,
+    on_skips: Callable[[Iterable[Skip]], None] = lambda _: None,
+    start_method: str | None = None,
+) -> Generator[list[Batch | None], None, None]:
+    """The batches of one step after the other; the worker processes stay until the end.
+
+    Args:
+        steps: What to read.
+        first: Number of the first step.
+        count: How many steps.
+        workers: Processes that read; 0 reads in this one.
+        pin_memory: Whether batches lie in page-locked memory, from which a GPU can copy by itself.
+        on_skips: Called with patches that could not be read, before the step that misses them.
+        start_method: How worker processes are started, such as "spawn"; None for what the system does.
+
+    Yields:
+        A batch of each stream, None where it does not take part yet.
+
+    Raises:
+        DataError: A patch holds what it must not, or what `on_skips` raises.
+    """
+    loader = DataLoader(
+        steps,
+        batch_size=None,
+        sampler=range(first, first + count),
+        num_workers=workers,
+        collate_fn=_as_it_is,  # a step is collated already
+        pin_memory=pin_memory,
+        worker_init_fn=_leave_signals_to_trainer,
+        multiprocessing_context=start_method if workers else None,
+        # The loader seeds its workers from this one; the global generator belongs to dropout and must stay in step.
+        generator=torch.Generator().manual_seed(0),
+    )
+    for found in loader:
+        if found.skips:
+            on_skips(found.skips)
+        if found.error is not None:
+            raise found.error
+        yield found.batches
+
+
 def batches(
     stream: PatchStream,
     batch_size: int,
@@ -149,46 +268,17 @@ def batches(
     pin_memory: bool,
     share: tuple[int, int] = (0, 1),
 ) -> Generator[Batch, None, None]:
-    """Batches number ``first`` to ``first + steps - 1`` of a stream.
-
-    Args:
-        stream: What to draw from.
-        batch_size: Patches in a batch of this process.
-        first: Number of the first batch.
-        steps: How many.
-        workers: Processes that read.
-        pin_memory: Whether batches lie in page-locked memory, from which a GPU can copy by itself.
-        share: Number of this process, and of all that train together; each takes its part of every batch.
+    """Batches number ``first`` to ``first + steps - 1`` of a single stream; see `Steps` and `step_batches`.
 
     Raises:
-        DataError: The stream has no patches, or later, one of them cannot be read.
+        DataError: The stream has no patches, or later, one of them holds what it must not.
     """
-    if not stream.patches:
-        raise DataError(f"{stream.index.root} leaves no patch to train on; look at the splits.csv.")
-    rank, world = share
-
-    def positions(number: int) -> list[int]:
-        start = (number * world + rank) * batch_size
-        return list(range(start, start + batch_size))
-
-    loader = DataLoader(
-        stream,
-        batch_sampler=[positions(n) for n in range(first, first + steps)],
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=pin_memory,
-        worker_init_fn=_leave_signals_to_trainer,
-        # The loader seeds its workers from this one; the global generator belongs to dropout and must stay in step.
-        generator=torch.Generator().manual_seed(stream.seed),
-    )
-    return _raise_errors(loader)
+    found = step_batches(Steps([(stream, 0)], batch_size, share), first, steps, workers, pin_memory)
+    return (batch for (batch,) in found if batch is not None)
 
 
-def _raise_errors(loader: DataLoader[Item]) -> Generator[Batch, None, None]:
-    for batch in loader:
-        if isinstance(batch, SalaksegError):
-            raise batch
-        yield batch
+def _as_it_is(step: Any) -> Any:  # noqa: ANN401  # what the loader declares
+    return step
 
 
 def _leave_signals_to_trainer(_: int) -> None:

@@ -8,6 +8,7 @@ Axes: B image, C channel, K class, H row, W column.
 
 import math
 from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -16,22 +17,27 @@ from torch import Tensor, nn
 
 from salakseg.classes import IGNORE_INDEX
 from salakseg.data.splits import Role
-from salakseg.errors import TrainingError
-from salakseg.network.checkpoint import save_checkpoint
+from salakseg.errors import CheckpointError, TrainingError
+from salakseg.network.checkpoint import Checkpoint, save_checkpoint
 from salakseg.network.heads import Logits
 from salakseg.network.model import Segmenter
 from salakseg.train.augment import View, source_side
 from salakseg.train.branches import Branch, Views
-from salakseg.train.data import Batch, PatchStream, TrainingData, batches
+from salakseg.train.data import Batch, PatchStream, Steps, TrainingData, step_batches
+from salakseg.train.environment import determinism
 from salakseg.train.guard import Interrupted, stop_on_signal
+from salakseg.train.keeping import Keeper
 from salakseg.train.losses import balanced_weights
 from salakseg.train.memory import Accumulation
 from salakseg.train.objective import Objective, Record
 from salakseg.train.parallel import anybody, make_ready, summed
+from salakseg.train.parts import part_sizes
 from salakseg.train.pseudo import Labeller, Target, mean_of_flips
 from salakseg.train.recipe import Recipe
 from salakseg.train.run import RunFolder, RunLog, SilentLog
+from salakseg.train.sampling import ByRarity, Order
 from salakseg.train.schedule import make_optimizer, rate_factor, selftraining_weight, set_rate
+from salakseg.train.skipped import Skipped
 from salakseg.train.state import is_sound, random_states, set_random_states, to_checkpoint
 from salakseg.train.teacher import Ema
 from salakseg.train.validate import Validation
@@ -86,13 +92,14 @@ class Trainer:
             recipe, self.labeller, weights_K if recipe.loss.class_weights == "balanced" else None
         )
         self.accumulation = Accumulation(recipe.data.batch_size, say, alone=fabric.world_size == 1)
-        self.validation = Validation(recipe.evaluation, data, say)
+        self.skipped = Skipped(part_sizes(data.index, data.split), run.skipped if fabric.is_global_zero else None, say)
+        self.validation = Validation(recipe.evaluation, data, say, self.skipped)
+        self.keeper = Keeper(run, recipe.evaluation.save_every, say)
         self.iteration = 0
         self._norms = [m for m in self.network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         if fabric.world_size > 1:  # all start from the same weights; dropout differs from process to process
             torch.manual_seed(recipe.seed + 1_000_003 * fabric.global_rank)
         self.start_random = random_states()
-        self._saved = 0
         self._whole = True
 
     def run(self, progress: Callable[[int, int], None]) -> None:
@@ -103,14 +110,27 @@ class Trainer:
 
         Raises:
             Interrupted: Ctrl-C or a termination signal came; the run can be resumed.
-            TrainingError: The loss is not finite any more, or the device's memory does not suffice.
+            TrainingError: The loss is not finite any more, the device's memory does not suffice, or another process
+                trains this run.
+            CheckpointError: The disk is full at the start or at the end.
+            DataError: A patch holds what it must not, or too many cannot be read.
         """
+        first = self.fabric.is_global_zero
+        held = self.run_folder.held() if first else nullcontext()
+        with held, determinism(self.recipe.performance.deterministic, self.say):
+            if first and self.keeper.saved < 0:
+                self.keeper.save(to_checkpoint(self))  # so that a kill before the next one can be gone on from
+            self._run(progress)
+
+    def _run(self, progress: Callable[[int, int], None]) -> None:
         log = self._open_log()
-        labelled_batches, unlabelled_batches = self.labelled_batches(), self.unlabelled_batches()
+        batches = self.batches()
         set_random_states(self.start_random)
         try:
+            self.skipped.add(self.data.damaged)
             with stop_on_signal() as asked_to_stop:
-                for labelled, unlabelled in zip(labelled_batches, unlabelled_batches, strict=True):
+                for labelled, unlabelled in batches:
+                    assert labelled is not None
                     self._whole = False  # a step that breaks off leaves a state that no run ever had
                     log.add_step(self.step(labelled, unlabelled))
                     self._whole = True
@@ -118,22 +138,30 @@ class Trainer:
                         self._write_steps(log)
                     if self.iteration % self.recipe.evaluation.every == 0 or self.is_last:
                         self._evaluate(log)
+                    elif self.keeper.is_due(self.iteration):
+                        self._save(self.keeper.try_to_save)
                     progress(self.iteration, self.recipe.schedule.iterations)
-                    if not self.is_last and self.validation.patience_is_out():
+                    if not self.is_last and self._shall_end_early(log):
                         break
                     if not self.is_last and self._shall_stop(asked_to_stop.is_set()):
                         raise Interrupted
+            if self.is_last:
+                log.write("event", self.iteration, {"event": "finished"})
         finally:
-            self._save_last()
-            log.close()
-            labelled_batches.close()  # ends the workers
-            unlabelled_batches.close()
+            try:
+                self._save(self.keeper.save)
+            finally:
+                log.close()
+                batches.close()  # ends the workers
+                self.skipped.tell()
 
     def _open_log(self) -> RunLog:
         def total(tensor: Tensor) -> tuple[Tensor, int]:
             return summed(tensor, self.fabric), self.fabric.world_size
 
-        return RunLog(self.run_folder, self.iteration, total) if self.fabric.is_global_zero else SilentLog(total)
+        return (
+            RunLog(self.run_folder, self.iteration, total, self.say) if self.fabric.is_global_zero else SilentLog(total)
+        )
 
     @property
     def is_last(self) -> bool:
@@ -207,30 +235,45 @@ class Trainer:
 
     # ---- batches
 
+    def batches(self) -> Generator[list[Batch | None], None, None]:
+        """A labelled and an unlabelled batch for each step from this one on; None before self-training begins."""
+        settings, total = self.recipe.selftraining, self.recipe.schedule.iterations
+        streams = [(self._stream(Role.LABELLED), 0)]
+        streams.append((self._stream(Role.UNLABELLED), min(settings.start, total) if settings.enabled else total))
+        share = self.fabric.global_rank, self.fabric.world_size
+        config = self.recipe.data
+        return step_batches(
+            Steps(streams, config.batch_size, share),
+            self.iteration,
+            total - self.iteration,
+            workers=0 if config.in_memory else config.workers,
+            pin_memory=self.fabric.device.type == "cuda",
+            on_skips=self.skipped.add,
+        )
+
+    def _stream(self, role: Role) -> PatchStream:
+        config, data = self.recipe.data, self.data
+        seed = 2 * self.recipe.seed + (role is Role.UNLABELLED)
+        order: Order | None = None
+        if role is Role.LABELLED and config.sampling == "rarity":
+            order = ByRarity(data.patch_pixels, config.rarity_temperature, seed)
+        return PatchStream(
+            replace(data.index, patches=(), orphan_masks=()),  # what is not drawn from need not travel to workers
+            data.part(role),
+            data.class_map if role is Role.LABELLED else None,
+            source_side(self.recipe.augment, config.crop),
+            seed,
+            order,
+            role.value,
+        )
+
     def labelled_batches(self) -> Generator[Batch, None, None]:
-        """A batch for each step from this one on."""
-        return self._batches(Role.LABELLED, self.iteration, self.recipe.schedule.iterations)
+        """The labelled batches alone."""
+        return (labelled for labelled, _ in self.batches() if labelled is not None)
 
     def unlabelled_batches(self) -> Generator[Batch | None, None, None]:
-        """None for the steps before self-training begins, then one batch a step."""
-        settings, total = self.recipe.selftraining, self.recipe.schedule.iterations
-        start = max(self.iteration, min(settings.start, total) if settings.enabled else total)
-        yield from (None for _ in range(self.iteration, start))
-        if start < total:
-            yield from self._batches(Role.UNLABELLED, start, total)
-
-    def _batches(self, role: Role, first: int, end: int) -> Generator[Batch, None, None]:
-        config = self.recipe.data
-        stream = PatchStream(
-            replace(self.data.index, patches=(), orphan_masks=()),  # what is not drawn from need not travel to workers
-            self.data.part(role),
-            self.data.class_map if role is Role.LABELLED else None,
-            source_side(self.recipe.augment, config.crop),
-            seed=2 * self.recipe.seed + (role is Role.UNLABELLED),
-        )
-        pin = self.fabric.device.type == "cuda"
-        share = (self.fabric.global_rank, self.fabric.world_size)
-        return batches(stream, config.batch_size, first, end - first, config.workers, pin, share)
+        """The unlabelled batches alone; None for the steps before self-training begins."""
+        return (unlabelled for _, unlabelled in self.batches())
 
     # ---- keeping
 
@@ -238,10 +281,21 @@ class Trainer:
         """Validates the moving average, and keeps it if it is the best so far."""
         if not is_sound(self):
             raise self._diverged("a weight is no longer finite")
-        better = self.validation.evaluate(self.ema.model, self.iteration, self.fabric, log)
-        if better and self.fabric.is_global_zero:
-            save_checkpoint(to_checkpoint(self), self.run_folder.best)
-        self._save_last()
+        best_before = self.validation.best_score
+        if self.validation.evaluate(self.ema.model, self.iteration, self.fabric, log) and self.fabric.is_global_zero:
+            try:
+                save_checkpoint(to_checkpoint(self), self.run_folder.best)
+            except CheckpointError as error:
+                self.say(f"attention: {error} The best network so far stays that of before")
+                self.validation.best_score = best_before
+        self._save(self.keeper.try_to_save)
+
+    def _shall_end_early(self, log: RunLog) -> bool:
+        if self.iteration % self.recipe.evaluation.every or (reason := self.validation.stop_reason()) is None:
+            return False
+        log.write("event", self.iteration, {"event": "stopped early", "reason": reason})
+        self.say(f"stopped early: {reason}; --early-stop-patience sets how many are waited for")
+        return True
 
     def _shall_stop(self, asked: bool) -> bool:
         """Whether to stop here; processes that train together agree now and then, since asking stops the devices."""
@@ -249,14 +303,10 @@ class Trainer:
             return asked
         return self.iteration % LOG_EVERY == 0 and anybody(asked, self.fabric)
 
-    def resumed_at(self, iteration: int) -> None:
-        """Marks the state that was read as saved, so that nothing less replaces it."""
-        self._saved = iteration
-
-    def _save_last(self) -> None:
-        if self.fabric.is_global_zero and self._whole and self.iteration > self._saved and is_sound(self):
-            save_checkpoint(to_checkpoint(self), self.run_folder.last)
-            self._saved = self.iteration
+    def _save(self, save: Callable[[Checkpoint], None]) -> None:
+        """Saves the state, unless it is on disk already or must not replace what is there."""
+        if self.fabric.is_global_zero and self._whole and self.iteration > self.keeper.saved and is_sound(self):
+            save(to_checkpoint(self))
 
     def _write_steps(self, log: RunLog) -> None:
         means = log.write_steps(self.iteration, self.optimizer.param_groups[0]["lr"])

@@ -1,12 +1,15 @@
 """The data of a run: classes, patches and their split, with a line on everything that a user should notice."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from salakseg.check.finding import Severity
 from salakseg.check.quick import quick_findings
 from salakseg.classes import ClassMap
-from salakseg.data.packing import packed_index
+from salakseg.data.packing import cache_patches, packed_index
 from salakseg.data.patches import PatchIndex, count_by_folder, index_patches
 from salakseg.data.splits import (
     SPLITS,
@@ -21,10 +24,15 @@ from salakseg.data.splits import (
 from salakseg.data.survey import Survey, survey_masks
 from salakseg.errors import DataError
 from salakseg.train.data import TrainingData
+from salakseg.train.in_memory import MemoryStore
 from salakseg.train.settings import DataConfig
+from salakseg.train.skipped import Skip, Skipped, skip_of
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
+
+_MOST_TOLD = 30
+"""Damaged masks that are told one by one."""
 
 
 def read_data(
@@ -35,6 +43,7 @@ def read_data(
     *,
     splits: Path | None = None,
     gsd_m: float | None = None,
+    cache: bool = False,
     say: Say,
     progress: Progress,
 ) -> tuple[TrainingData, Path | None]:
@@ -47,6 +56,7 @@ def read_data(
         seed: Seed of a new split.
         splits: File with the split, made where it is missing; None means ``splits.csv`` in the data root.
         gsd_m: Ground sampling distance of the patches in metres a pixel.
+        cache: Whether the patches are packed first, unless they are.
         say: Called with a line worth reading.
         progress: Called with masks done and to do.
 
@@ -70,15 +80,16 @@ def read_data(
     if path.is_file():
         split = read_split(path, index)
         say(f"split: as in {path}; data.split, its shares, gap and seed only make new ones, without that file")
-        return survey_labelled(index, split, class_map, gsd_m, config.gap, say, progress), None
+        return survey_labelled(index, split, class_map, gsd_m, config, say, progress, cache), None
     refuse_ground_blocks(index)
-    survey = survey_masks(index, [p for p in index.patches if p.mask is not None], class_map, progress)
+    masks = [p for p in index.patches if p.mask is not None]
+    survey = survey_masks(index, masks, class_map, progress, skip_damaged=True)
     _refuse_misread(survey, index, class_map)  # before a split is made of nothing and written down
     split = make_split(
         index, survey, class_map, SplitPlan(config.split, config.val_share, config.test_share, config.gap, seed)
     )
     say(f"split: a new one by {config.split}")
-    return _finish_data(index, split, class_map, survey, gsd_m, config.gap, say), path
+    return _finish_data(index, split, class_map, survey, gsd_m, config, say, progress, cache), path
 
 
 def keep_split(split: Split, path: Path, say: Say) -> None:
@@ -95,7 +106,14 @@ def keep_split(split: Split, path: Path, say: Say) -> None:
 
 
 def survey_labelled(
-    index: PatchIndex, split: Split, class_map: ClassMap, gsd_m: float | None, gap: int, say: Say, progress: Progress
+    index: PatchIndex,
+    split: Split,
+    class_map: ClassMap,
+    gsd_m: float | None,
+    config: DataConfig,
+    say: Say,
+    progress: Progress,
+    cache: bool = False,
 ) -> TrainingData:
     """The data of a split that is there already; only the masks of its labelled part are read.
 
@@ -104,30 +122,47 @@ def survey_labelled(
         split: Their parts.
         class_map: Classes to read masks by.
         gsd_m: Ground sampling distance of the patches in metres a pixel.
-        gap: Photos to either side of a held-out photo that should be used nowhere; fewer are told.
+        config: Photos to either side of a held-out photo that should be used nowhere, of which fewer are told; whether
+            to read everything into memory.
         say: Called with a line worth reading.
         progress: Called with masks done and to do.
+        cache: Whether the patches are packed first, unless they are.
 
     Raises:
         DataError: A mask that cannot be used, or none with a pixel of any class.
     """
-    survey = survey_masks(index, split.patches(index, Role.LABELLED), class_map, progress)
-    return _finish_data(index, split, class_map, survey, gsd_m, gap, say)
+    survey = survey_masks(index, split.patches(index, Role.LABELLED), class_map, progress, skip_damaged=True)
+    return _finish_data(index, split, class_map, survey, gsd_m, config, say, progress, cache)
 
 
 def _finish_data(
-    index: PatchIndex, split: Split, class_map: ClassMap, survey: Survey, gsd_m: float | None, gap: int, say: Say
+    index: PatchIndex,
+    split: Split,
+    class_map: ClassMap,
+    survey: Survey,
+    gsd_m: float | None,
+    config: DataConfig,
+    say: Say,
+    progress: Progress,
+    cache: bool,
 ) -> TrainingData:
     photos = {patch.photo_key for patch in split.patches(index, Role.LABELLED)}
     pixels = survey.total(sorted(photos), len(class_map))
-    for finding in quick_findings(index, survey, split, class_map, gap):
+    for finding in quick_findings(index, survey, split, class_map, config.gap):
         if finding.severity is not Severity.NOTE:
             say(f"attention: {finding.line}")
     _refuse_misread(survey, index, class_map)
+    damaged = _damaged(index, split, survey, say)
+    if cache:
+        cache_patches(index, class_map, say, progress)
     index, told = packed_index(index, class_map)
     if told is not None:
         say(told)
-    data = TrainingData(index, class_map, split, pixels, gsd_m)
+    if config.in_memory:
+        index = _in_memory(index, split, class_map, say, progress)
+    empty = np.zeros(len(class_map), np.int64)
+    patch_pixels = np.array([survey.patch_pixels.get(p, empty) for p in split.patches(index, Role.LABELLED)], np.int64)
+    data = TrainingData(index, class_map, split, pixels, gsd_m, patch_pixels, damaged)
     counts = ", ".join(f"{len(data.part(role)):,} {role.value}" for role in Role)
     say(f"parts: {counts} (labelled, but too near to held-out photos to be used)")
     shares = ", ".join(
@@ -135,6 +170,37 @@ def _finish_data(
     )
     say(f"labelled pixels: {shares}")
     return data
+
+
+def part_sizes(index: PatchIndex, split: Split) -> dict[str, int]:
+    """Patches of each part that a run reads."""
+    return {role.value: len(split.patches(index, role)) for role in (Role.LABELLED, Role.UNLABELLED, Role.VAL)}
+
+
+def _damaged(index: PatchIndex, split: Split, survey: Survey, say: Say) -> tuple[Skip, ...]:
+    """Patches of the run's parts that the survey could not read.
+
+    Raises:
+        DataError: They are too many; each is told before.
+    """
+    skips = []
+    for patch, error in survey.damaged.items():
+        role = split.roles[patch.photo_key]
+        if role in (Role.LABELLED, Role.VAL):
+            skips.append(skip_of(patch, role.value, error, index.root))
+    for skip in skips[:_MOST_TOLD]:
+        say(f"attention: skipped {skip.name}: {skip.reason}")
+    if len(skips) > _MOST_TOLD:
+        say(f"attention: skipped {len(skips) - _MOST_TOLD} more")
+    Skipped(part_sizes(index, split), None, say).add(skips)
+    return tuple(skips)
+
+
+def _in_memory(index: PatchIndex, split: Split, class_map: ClassMap, say: Say, progress: Progress) -> PatchIndex:
+    labelled = [*split.patches(index, Role.LABELLED), *split.patches(index, Role.VAL)]
+    store = MemoryStore(index, labelled, split.patches(index, Role.UNLABELLED), class_map, progress)
+    say(f"patches: {store.bytes / 1e9:.2f} GB in memory")
+    return replace(index, pack=store)
 
 
 def _refuse_misread(survey: Survey, index: PatchIndex, class_map: ClassMap) -> None:

@@ -3,21 +3,25 @@
 import json
 import math
 import os
-import platform
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
-from salakseg.data.splits import Split, write_split
+from salakseg.data.splits import write_split
 from salakseg.errors import TrainingError
-from salakseg.network.checkpoint import package_versions
+from salakseg.train.data import TrainingData
+from salakseg.train.environment import differences, environment, read_environment
+from salakseg.train.line_file import LineFile
 from salakseg.train.recipe import Recipe, recipe_toml
+
+Say = Callable[[str], None]
 
 Total = Callable[[Tensor], tuple[Tensor, int]]
 """Adds up a tensor over all processes that train together; also their number."""
@@ -44,6 +48,11 @@ class RunFolder:
         return self.path / "checkpoints" / "last.pt"
 
     @property
+    def previous(self) -> Path:
+        """The checkpoint before `last`, in case that one is damaged."""
+        return self.path / "checkpoints" / "previous.pt"
+
+    @property
     def best(self) -> Path:
         """The checkpoint with the best validation so far."""
         return self.path / "checkpoints" / "best.pt"
@@ -53,19 +62,49 @@ class RunFolder:
         """The log, one JSON object a line."""
         return self.path / "metrics.jsonl"
 
+    @property
+    def skipped(self) -> Path:
+        """The patches that could not be read."""
+        return self.path / "skipped.csv"
+
+    @property
+    def environment(self) -> Path:
+        """What the run was made with."""
+        return self.path / "environment.json"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes from training the same run; a kill gives it free.
+
+        Raises:
+            TrainingError: Another process does.
+        """
+        lock = FileLock(self.path / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise TrainingError(f"{self.path} is being trained by another process; wait for it, or stop it.") from error
+        except OSError:  # a disk without locks
+            yield
+            return
+        try:
+            yield
+        finally:
+            lock.release()
+
     def refuse_taken(self) -> None:
         """Refuses a folder that is a run already.
 
         Raises:
             TrainingError: It is.
         """
-        if self.last.exists() or self.best.exists():
+        if any(path.exists() for path in (self.last, self.previous, self.best)):
             raise TrainingError(
                 f"{self.path} holds a run already; go on with `salakseg train --resume {self.path}`, or name another "
                 "folder with --checkpoint-dir."
             )
 
-    def create(self, recipe: Recipe, split: Split, device: str) -> None:
+    def create(self, recipe: Recipe, data: TrainingData, device: torch.device) -> None:
         """Makes the folder and writes down what the run is made of.
 
         Raises:
@@ -74,19 +113,32 @@ class RunFolder:
         self.refuse_taken()
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
+            for old in (self.metrics, self.skipped):  # of a run that was killed before its first checkpoint
+                old.unlink(missing_ok=True)
             (self.path / "recipe.toml").write_text(recipe_toml(recipe), encoding="utf-8")
-            write_split(split, self.path / "splits.csv")
-            environment = {
-                "command": sys.argv,
-                "python": platform.python_version(),
-                "platform": platform.platform(),
-                "device": device,
-                "threads": torch.get_num_threads(),
-                "versions": package_versions(),
-            }
-            (self.path / "environment.json").write_text(json.dumps(environment, indent=2), encoding="utf-8")
+            write_split(data.split, self.path / "splits.csv")
+            self._write_environment(environment(recipe, data.index, device))
         except OSError as error:
             raise TrainingError(f"{self.path} cannot be written ({error.strerror}); name another folder.") from error
+
+    def go_on(self, recipe: Recipe, data: TrainingData, device: torch.device, iteration: int, say: Say) -> None:
+        """Adds to ``environment.json`` what a run goes on with, and tells what is different."""
+        now = environment(recipe, data.index, device)
+        before = read_environment(self.environment) or {}
+        earlier = before.get("resumed")
+        resumed: list[Any] = earlier if isinstance(earlier, list) else []
+        changed = differences(resumed[-1] if resumed and isinstance(resumed[-1], dict) else before, now)
+        if changed:
+            say(
+                f"attention: since this run was last begun, these changed: {'; '.join(changed)}; it may go on otherwise"
+            )
+        try:
+            self._write_environment({**(before or now), "resumed": [*resumed, {"iteration": iteration, **now}]})
+        except OSError as error:
+            say(f"attention: {self.environment} cannot be written ({error.strerror})")
+
+    def _write_environment(self, content: Mapping[str, Any]) -> None:
+        _write_whole(self.environment, json.dumps(content, indent=2) + "\n")
 
 
 class RunLog:
@@ -96,19 +148,25 @@ class RunLog:
         run: The run.
         done: Steps that the run has behind it; records beyond are of a stretch that was lost, and are cut off.
         total: Sum of a tensor over all processes that train together, and how many they are.
+        say: Called with a line worth reading.
+
+    Raises:
+        TrainingError: The folder cannot be written.
     """
 
-    def __init__(self, run: RunFolder, done: int, total: Total = alone) -> None:
+    def __init__(self, run: RunFolder, done: int, total: Total = alone, say: Say = print) -> None:
         # TensorBoard's writer takes a second to import; the command line must not wait for it
         from torch.utils.tensorboard import SummaryWriter
 
-        if run.metrics.exists():
-            lines = [line for line in run.metrics.read_text(encoding="utf-8").splitlines() if _iteration(line) <= done]
-            temporary = run.metrics.with_suffix(".partial")
-            temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-            os.replace(temporary, run.metrics)
-        self._file = run.metrics.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run.path / "tensorboard"), purge_step=done + 1)
+        try:
+            _cut(run.metrics, done)
+            self._file = LineFile(run.metrics, say)
+            self._board: SummaryWriter | None = SummaryWriter(str(run.path / "tensorboard"), purge_step=done + 1)
+        except OSError as error:
+            raise TrainingError(
+                f"{run.path} cannot be written ({error.strerror}); free some room, then go on with --resume."
+            ) from error
+        self._say = say
         self._begin(total)
 
     def _begin(self, total: Total) -> None:
@@ -145,16 +203,25 @@ class RunLog:
         record = {"kind": kind, "iteration": iteration, **values}
         # JSON has no NaN; a figure that is undefined is null
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-        self._file.write(json.dumps(plain) + "\n")
-        self._file.flush()
+        self._file.add(json.dumps(plain))
         for name, value in values.items():
             if isinstance(value, int | float):
-                self._board.add_scalar(f"{kind}/{name}", value, iteration)
+                self.show("add_scalar", f"{kind}/{name}", value, iteration)
+
+    def show(self, method: str, *arguments: Any) -> None:  # noqa: ANN401  # whatever TensorBoard takes
+        """Calls TensorBoard's writer; once that has met a full disk, it is left alone, and the run goes on."""
+        if self._board is None:
+            return
+        try:
+            getattr(self._board, method)(*arguments)
+        except OSError as error:
+            self._say(f"attention: TensorBoard's file cannot be written ({error.strerror or error}) and ends here")
+            self._board = None
 
     def close(self) -> None:
         """Closes both files."""
         self._file.close()
-        self._board.close()
+        self.show("close")
 
 
 class SilentLog(RunLog):
@@ -168,6 +235,22 @@ class SilentLog(RunLog):
 
     def close(self) -> None:
         """Nothing."""
+
+
+def _cut(path: Path, done: int) -> None:
+    """Removes the records of steps beyond, and a line that a crash cut short."""
+    if not path.exists():
+        return
+    text = path.read_text(encoding="utf-8", errors="replace")
+    kept = "".join(line + "\n" for line in text.splitlines() if _iteration(line) <= done)
+    if kept != text:
+        _write_whole(path, kept)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def _iteration(line: str) -> float:

@@ -19,7 +19,7 @@ class DataConfig(Section):
     batch_size: int = Field(default=8, ge=2)
     """Labelled patches a step, and as many unlabelled ones; batch normalisation needs two."""
     workers: int = Field(default=2, ge=0)
-    """Processes that decode pictures, for labelled and for unlabelled ones each; 0 decodes in the training process."""
+    """Processes that decode pictures; 0 decodes in the training process."""
     split: Literal["block", "folder"] = "block"
     """Hold out runs of consecutive photos, or whole folders."""
     val_share: float = Field(default=0.15, gt=0.0, lt=0.5)
@@ -28,6 +28,13 @@ class DataConfig(Section):
     """The same for the test part; 0 for none."""
     gap: int = Field(default=3, ge=0)
     """Photos to either side of a held-out photo that are used nowhere."""
+    sampling: Literal["uniform", "rarity"] = "uniform"
+    """``uniform``: every labelled patch once before any again; ``rarity``: patches with rare classes more often, by the
+    rare class sampling of DAFormer (`sampling.py`)."""
+    rarity_temperature: float = Field(default=0.1, gt=0.0)
+    """How much a rare class is preferred in ``rarity``: towards 0 the rarest alone, large values all classes alike."""
+    in_memory: bool = False
+    """All patches of the run decoded once into memory, for small sets; nothing is left for `workers` to do then."""
 
 
 class OptimizerConfig(Section):
@@ -98,6 +105,8 @@ class PerformanceConfig(Section):
     takes its statistics over both."""
     compile: bool = False
     """``torch.compile`` for the network: minutes at the start, quicker steps then."""
+    deterministic: bool = False
+    """Algorithms that give the same bits in every run, slower ones where needed; for what has none, the run says so."""
 
 
 class EvaluationConfig(Section):
@@ -106,4 +115,11 @@ class EvaluationConfig(Section):
     every: int = Field(default=500, ge=1)
     """Steps between two evaluations."""
     patience: int = Field(default=15, ge=1)
-    """Evaluations without a new best after which the run stops."""
+    """Evaluations without a new best after which the run stops, unless its smoothed curve rises (`stopping.py`)."""
+    ignore_first: int = Field(default=0, ge=0)
+    """Evaluations at the start that early stopping does not count; the best of all is kept in any case."""
+    smoothing: float = Field(default=0.6, ge=0.0, lt=1.0)
+    """How much of the smoothed curve is its own past; 0 is the curve itself."""
+    save_every: int = Field(default=100, ge=1)
+    """Steps between two checkpoints to go on from; what a run killed at once loses at most. A checkpoint is put off
+    where writing would take more than a twentieth of the time (`keeping.py`)."""

@@ -14,12 +14,15 @@ from salakseg.data.patches import index_patches
 from salakseg.data.splits import Role, Split
 from salakseg.errors import ClassMapError, DataError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
+from salakseg.train.keeping import clear_leftovers, load_newest
 from salakseg.train.loop import Trainer
 from salakseg.train.parallel import make_fabric
 from salakseg.train.parts import Progress, Say, keep_split, read_data, survey_labelled
 from salakseg.train.recipe import Recipe, load_recipe
 from salakseg.train.run import RunFolder
 from salakseg.train.state import data_digest, restore
+from salakseg.train.stopping import stop_reason
+from salakseg.train.validate import scores_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Request:
         gsd_m: Ground sampling distance of the patches in metres a pixel.
         device: "auto", "cpu", "cuda" or "mps".
         dry_run: Write nothing.
+        cache: Pack the patches first, unless they are.
     """
 
     recipe: str
@@ -51,6 +55,7 @@ class Request:
     gsd_m: float | None = None
     device: str = "auto"
     dry_run: bool = False
+    cache: bool = False
 
 
 def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
@@ -82,6 +87,7 @@ def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
         recipe.seed,
         splits=request.splits,
         gsd_m=request.gsd_m,
+        cache=request.cache and not request.dry_run,
         say=say,
         progress=progress,
     )
@@ -95,7 +101,7 @@ def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
     if not request.dry_run and fabric.is_global_zero:
         if new_split is not None:
             keep_split(data.split, new_split, say)
-        run.create(recipe, data.split, str(fabric.device))
+        run.create(recipe, data, fabric.device)
     return trainer
 
 
@@ -105,7 +111,7 @@ def resume_run(
     """Prepares a run for going on exactly where it stopped.
 
     Args:
-        path: The run's folder, or a checkpoint in it.
+        path: The run's folder, or a checkpoint in it; of a damaged ``last.pt`` the one before is taken.
         data_root: Where the patches are now; None means where they were.
         patience: A new patience, the one setting that may change.
         device: "auto", "cpu", "cuda" or "mps".
@@ -117,10 +123,14 @@ def resume_run(
         TrainingError: The run is finished.
     """
     checkpoint_path = (path if path.suffix == ".pt" else RunFolder(path).last).resolve()
-    checkpoint = load_checkpoint(checkpoint_path)
     run = RunFolder(checkpoint_path.parent.parent)
-    if checkpoint_path not in (run.last, run.best):
+    newest = checkpoint_path == run.last
+    if checkpoint_path.exists() and checkpoint_path not in (run.last, run.previous, run.best):
         raise TrainingError(f"{path} lies in no run folder; resume the run itself, such as --resume runs/NAME.")
+    if run.last.parent.is_dir():
+        with run.held():  # refuse early what another process trains
+            clear_leftovers(run)
+    checkpoint = load_newest(run, say) if newest else load_checkpoint(checkpoint_path)
     recipe = _recipe_of(checkpoint, checkpoint_path, patience)
     if checkpoint.iteration >= recipe.schedule.iterations:
         raise TrainingError(f"{path} is finished: all {checkpoint.iteration:,} steps are done; start a new run.")
@@ -128,11 +138,8 @@ def resume_run(
         raise TrainingError(
             f"{checkpoint_path} holds no optimizer, so nothing can go on from it; use the run's last.pt."
         )
-    if checkpoint.training["stale_evaluations"] >= recipe.evaluation.patience:
-        raise TrainingError(
-            f"{path} stopped early after {recipe.evaluation.patience} evaluations without a new best; "
-            "give a larger --early-stop-patience to go on."
-        )
+    if (reason := stop_reason(scores_of(checkpoint.history), recipe.evaluation)) is not None:
+        raise TrainingError(f"{path} stopped early: {reason}; give a larger --early-stop-patience to go on.")
     fabric = make_fabric(device, recipe)
     say = say if fabric.is_global_zero else _silent
     index = index_patches(data_root or Path(checkpoint.data_root))
@@ -142,11 +149,13 @@ def resume_run(
         raise DataError(
             f"{index.root} holds photos that the run never saw, such as {unknown[0].name}; start a new run."
         )
-    data = survey_labelled(index, split, checkpoint.class_map, checkpoint.gsd_m, recipe.data.gap, say, progress)
+    data = survey_labelled(index, split, checkpoint.class_map, checkpoint.gsd_m, recipe.data, say, progress)
     trainer = Trainer(recipe, data, run, fabric, say, load_weights=False)
     restore(trainer, checkpoint)
     if checkpoint.training["data"] != data_digest(data):
         say("attention: patches or masks have changed since the run began, so it goes on otherwise than it would have")
+    if fabric.is_global_zero:
+        run.go_on(recipe, data, fabric.device, checkpoint.iteration, say)
     say(f"going on after step {checkpoint.iteration:,} of {recipe.schedule.iterations:,} on {fabric.device}")
     return trainer
 

@@ -37,7 +37,6 @@ def to_checkpoint(trainer: "Trainer") -> Checkpoint:
             "precision": trainer.fabric.strategy.precision.state_dict(),
             "ema_updates": trainer.ema.updates,
             "best_score": trainer.validation.best_score,
-            "stale_evaluations": trainer.validation.stale_evaluations,
             "labeller": trainer.labeller.state(),
             "parts": trainer.accumulation.parts,
             "random": random_states(),
@@ -59,11 +58,10 @@ def restore(trainer: "Trainer", checkpoint: Checkpoint) -> None:
     trainer.validation.history = list(checkpoint.history)
     trainer.validation.evaluation = dict(checkpoint.evaluation)
     trainer.validation.best_score = state["best_score"]
-    trainer.validation.stale_evaluations = state["stale_evaluations"]
     trainer.labeller.load_state(state["labeller"])
     trainer.accumulation.parts = state["parts"]
     trainer.start_random = state["random"]
-    trainer.resumed_at(checkpoint.iteration)
+    trainer.keeper.saved = checkpoint.iteration
 
 
 def data_digest(data: TrainingData) -> dict[str, Any]:

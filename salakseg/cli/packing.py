@@ -25,7 +25,7 @@ def pack(
 
     A pack that was interrupted goes on where it stopped; one that is there already is left alone.
     """
-    from salakseg.data.pack import Codec
+    from salakseg.data.pack import Codec, Pack
     from salakseg.data.packing import PACK, estimated_bytes, pack_patches
     from salakseg.data.patches import index_patches
 
@@ -41,5 +41,7 @@ def pack(
     if done.resumed == done.patches:
         say(f"{done.folder} is there already and up to date")
         return
+    if damaged := Pack(done.folder).damaged:
+        say(f"attention: {len(damaged)} could not be read and are left out, such as {damaged[0].name}")
     went_on = f", {done.resumed:,} of them by an earlier call" if done.resumed else ""
     say(f"{done.folder}: {done.patches:,} patches{went_on}, {done.bytes / 1e9:.2f} GB")

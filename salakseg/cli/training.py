@@ -14,6 +14,9 @@ _TEAM = "Settings of the field team's notes"
 
 
 def train(
+    run: Annotated[
+        Path | None, typer.Argument(help="With --resume: folder of the run. Default: the newest unfinished one.")
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="v3, phase1, phase2, phase3, quick, or a TOML file.", rich_help_panel=_RECIPE)
     ] = None,
@@ -46,7 +49,13 @@ def train(
     ] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with the run in this folder, exactly where it stopped.")
+        bool, typer.Option("--resume", help="Go on with a run exactly where it stopped; alone, with the newest one.")
+    ] = False,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Pack the patches first, unless they are; see `salakseg pack`.")
+    ] = False,
+    deterministic: Annotated[
+        bool | None, typer.Option("--deterministic/--no-deterministic", help="The same bits in every run; slower.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, show the recipe, write and train nothing.")
@@ -86,6 +95,7 @@ def train(
     from salakseg.train.guard import Interrupted
     from salakseg.train.recipe import PHASES, parse_setting, recipe_toml
     from salakseg.train.start import Request, resume_run, start_run
+    from salakseg.train.unfinished import newest_unfinished
 
     project = load_project()
     flags = {
@@ -98,19 +108,23 @@ def train(
         "augment.scale_min": scale_min,
         "augment.scale_max": scale_max,
         "augment.multi_scale": multi_scale,
+        "performance.deterministic": deterministic,
     }
     given = {key: value for key, value in flags.items() if value is not None}
     if recipe is not None and phase is not None:
         raise RecipeError("--recipe and --phase name a recipe both; give one of them.")
+    if run is not None and not resume:
+        raise RecipeError(f"What shall be done with {run}? Write --resume {run} to go on with it.")
     with progress_bar("reading masks", "masks") as progress:
-        if resume is not None:
-            others = [recipe, phase, setting, checkpoint_dir, gsd, splits, num_classes, dry_run]
+        if resume:
+            others = [recipe, phase, setting, checkpoint_dir, gsd, splits, num_classes, dry_run, cache]
             if set(given) - {"evaluation.patience"} or any(others):
                 raise RecipeError(
                     "--resume keeps the run's recipe and folder; only --early-stop-patience, --data-root and --device "
                     "may be given with it."
                 )
-            trainer = resume_run(resume, data_root, early_stop_patience, device.value, say, progress)
+            path = run or newest_unfinished(project.runs_folder, say)
+            trainer = resume_run(path, data_root, early_stop_patience, device.value, say, progress)
         else:
             root = data_root or project.data_root
             if root is None:
@@ -127,20 +141,21 @@ def train(
                 gsd_m=gsd,
                 device=device.value,
                 dry_run=dry_run,
+                cache=cache,
             )
             trainer = start_run(request, say, progress)
     if dry_run:
         stdout.print(recipe_toml(trainer.recipe), markup=False, soft_wrap=True)
         return
-    run = trainer.run_folder
+    folder = trainer.run_folder
     try:
         with progress_bar("training", "steps") as progress:
             trainer.run(progress)
     except Interrupted:
-        say(f"stopped after step {trainer.iteration:,}; go on with: salakseg train --resume {run.path}")
+        say(f"stopped after step {trainer.iteration:,}; go on with: salakseg train --resume {folder.path}")
         raise typer.Exit(INTERRUPTED) from None
     best = trainer.validation.best_score
-    say(f"done; best validation mIoU without background {best:.4f}, next: salakseg report {run.best}")
+    say(f"done; best validation mIoU without background {best:.4f}, next: salakseg report {folder.best}")
 
 
 def recipes(

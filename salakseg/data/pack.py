@@ -27,7 +27,7 @@ from PIL import Image
 
 from salakseg.classes import ClassMap
 from salakseg.data.patches import Patch
-from salakseg.errors import ClassMapError, DataError
+from salakseg.errors import ClassMapError, DataError, UnreadableError
 
 SCHEMA = "salakseg.pack"
 SCHEMA_VERSION = 1
@@ -152,6 +152,11 @@ class Pack:
             return content.reshape(shape)
         return _decoded(content, "L", shape, self.folder, patch)
 
+    @property
+    def damaged(self) -> tuple[Patch, ...]:
+        """Patches that could not be read when the pack was made; they have no pixels in it."""
+        return tuple(self.patches[row] for row in np.flatnonzero(self._table[:, Column.HEIGHT] == 0).tolist())
+
     @cached_property
     def _table(self) -> NDArray[np.int64]:
         try:
@@ -169,8 +174,12 @@ class Pack:
     def _row(self, patch: Patch) -> NDArray[np.int64]:
         row = self._rows.get((patch.folder, patch.image))
         if row is None:
-            raise DataError(f"{self.folder} does not hold {patch.folder}/{patch.image}; make the pack anew.")
+            raise DataError(f"{self.folder} does not hold {patch.name}; make the pack anew.")
         values: NDArray[np.int64] = self._table[row]
+        if values[Column.HEIGHT] == 0:
+            raise UnreadableError(
+                f"{patch.name} could not be read when {self.folder} was made; mend it and pack it again."
+            )
         return values
 
     def _bytes(self, row: NDArray[np.int64], size: Column, crc: Column, patch: Patch) -> NDArray[np.uint8]:
@@ -184,9 +193,9 @@ class Pack:
                 raise self._damaged(shard_name(shard)) from error
         content = self._maps[shard][start : start + int(row[size])]
         if zlib.crc32(content.data) != row[crc]:
-            raise DataError(
-                f"{self.folder / shard_name(shard)} is damaged at the patch {patch.folder}/{patch.image}; check the "
-                "disk and make the pack anew."
+            raise UnreadableError(
+                f"{self.folder / shard_name(shard)} is damaged at the patch {patch.name}; check the disk and make "
+                "the pack anew."
             )
         return np.asarray(content)
 
@@ -219,7 +228,9 @@ def _decoded(
             values = np.asarray(picture.convert(mode))
     # Pillow reports a damaged picture with one of these, depending on the format
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{folder} is damaged at the patch {patch.folder}/{patch.image}; make it anew.") from error
+        raise UnreadableError(
+            f"{folder} is damaged at the patch {patch.folder}/{patch.image}; make it anew."
+        ) from error
     if values.shape != shape:
-        raise DataError(f"{folder} is damaged at the patch {patch.folder}/{patch.image}; make it anew.")
+        raise UnreadableError(f"{folder} is damaged at the patch {patch.folder}/{patch.image}; make it anew.")
     return values

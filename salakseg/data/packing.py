@@ -13,6 +13,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +30,7 @@ from salakseg.data.masks import image_size
 from salakseg.data.pack import HEAD, NAMES, SCHEMA, SCHEMA_VERSION, TABLE, Codec, Column, Pack, is_pack, shard_name
 from salakseg.data.patches import Patch, PatchIndex
 from salakseg.data.reading import read_patch, read_picture
-from salakseg.errors import DataError
+from salakseg.errors import DataError, UnreadableError
 
 PACK = "pack"
 """Name of the pack in a folder of patches."""
@@ -38,6 +39,9 @@ SHARD_BYTES = 256 * 2**20
 """A shard is closed when it has grown beyond; what an interrupted pack loses at most."""
 
 JPEG_QUALITY = 95
+
+DAMAGED_SHARE = 0.01
+"""Most of the patches that may be unreadable."""
 
 _FINGERPRINT = "fingerprint"
 _THREADS = 4
@@ -73,6 +77,8 @@ def pack_patches(
 ) -> Packed:
     """Packs all patches of an index; goes on with an unfinished pack of the same patches.
 
+    A patch that cannot be read keeps its place without pixels, see `Pack.damaged`.
+
     Args:
         index: The patches, as files.
         folder: The pack to make.
@@ -82,14 +88,25 @@ def pack_patches(
         progress: Called with patches packed and to pack.
 
     Raises:
-        DataError: A picture or mask cannot be used, there is no room, or `folder` holds something else.
+        DataError: A picture or mask holds what it must not, too many cannot be read, there is no room, or `folder`
+            holds something else.
     """
     fingerprint = fingerprint_of(index, class_map, codec)
+    damaged = 0
     with PackWriter(folder, class_map, codec, fingerprint, overwrite=overwrite) as writer:
         if writer.finished is None:
             _check_room(index, folder, codec, writer.done)
-            for done, (patch, image_HWC, label_HW) in enumerate(_read(index, class_map, writer.done), writer.done + 1):
-                writer.add(patch, image_HWC, label_HW)
+            for done, (patch, pixels) in enumerate(_read(index, class_map, writer.done), writer.done + 1):
+                if isinstance(pixels, UnreadableError):
+                    damaged += 1
+                    if damaged > DAMAGED_SHARE * len(index.patches):
+                        raise DataError(
+                            f"{pixels} More than {DAMAGED_SHARE:.0%} of the {len(index.patches):,} patches are so; "
+                            "`salakseg check` finds all of them."
+                        )
+                    writer.add_damaged(patch)
+                else:
+                    writer.add(patch, *pixels)
                 if progress is not None:
                     progress(done, len(index.patches))
         return writer.finish()
@@ -100,7 +117,7 @@ def fingerprint_of(index: PatchIndex, class_map: ClassMap, codec: Codec) -> str:
     digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, codec.value, class_map.to_records()]).encode())
     for patch in index.patches:
         paths = [index.image_path(patch)] + ([index.mask_path(patch)] if patch.mask is not None else [])
-        stamps = [(path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        stamps = [(stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, paths)]
         digest.update(json.dumps([patch.folder, patch.image, patch.mask, patch.photo, stamps]).encode())
     return digest.hexdigest()
 
@@ -110,8 +127,12 @@ def estimated_bytes(index: PatchIndex, codec: Codec) -> int:
     places = np.linspace(0, len(index.patches) - 1, min(_SAMPLE, len(index.patches))).astype(int)
     some = [index.patches[int(place)] for place in places]
     if codec is Codec.RAW:
-        pixels = [height * width for height, width in (image_size(index.image_path(patch)) for patch in some)]
-        mean = float(np.mean(pixels))
+        pixels = []
+        for patch in some:
+            with suppress(UnreadableError):
+                height, width = image_size(index.image_path(patch))
+                pixels.append(height * width)
+        mean = float(np.mean(pixels)) if pixels else 0
         return int(mean * (3 * len(index.patches) + index.labelled_count))
     return int(np.mean([index.image_path(patch).stat().st_size for patch in some]) * len(index.patches))
 
@@ -192,6 +213,14 @@ class PackWriter:
         self.done += 1
         if self._offset >= SHARD_BYTES:
             self._close_shard()
+
+    def add_damaged(self, patch: Patch) -> None:
+        """Adds the next patch, which cannot be read, without pixels."""
+        row = [0] * len(Column)
+        row[Column.SHARD], row[Column.OFFSET] = len(self._shards), self._offset
+        self._rows.append(row)
+        self._names.append([patch.folder, patch.image, patch.mask or "", patch.photo])
+        self.done += 1
 
     def finish(self) -> Packed:
         """Gives the pack its name.
@@ -288,15 +317,19 @@ class PackWriter:
         )
 
 
-def _read(
-    index: PatchIndex, class_map: ClassMap, first: int
-) -> Iterator[tuple[Patch, NDArray[np.uint8], NDArray[np.uint8] | None]]:
+Pixels = tuple[NDArray[np.uint8], NDArray[np.uint8] | None]
+
+
+def _read(index: PatchIndex, class_map: ClassMap, first: int) -> Iterator[tuple[Patch, Pixels | UnreadableError]]:
     """Patches in order with their pixels, read a few ahead by several threads."""
 
-    def read(patch: Patch) -> tuple[Patch, NDArray[np.uint8], NDArray[np.uint8] | None]:
-        if patch.mask is None:
-            return patch, read_picture(index, patch), None
-        return patch, *read_patch(index, patch, class_map)
+    def read(patch: Patch) -> tuple[Patch, Pixels | UnreadableError]:
+        try:
+            if patch.mask is None:
+                return patch, (read_picture(index, patch), None)
+            return patch, read_patch(index, patch, class_map)
+        except UnreadableError as error:
+            return patch, error
 
     yield from read_ahead(read, index.patches[first:], _THREADS, _AHEAD)
 
@@ -307,7 +340,7 @@ def _check_room(index: PatchIndex, folder: Path, codec: Codec, done: int) -> Non
     if needed > free:
         raise DataError(
             f"{folder} would need about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; free some, name a "
-            "folder on another disk, or take --codec jpeg."
+            "folder on another disk, or take `salakseg pack --codec jpeg`."
         )
 
 
@@ -368,3 +401,26 @@ def packed_index(index: PatchIndex, class_map: ClassMap) -> tuple[PatchIndex, st
             "--overwrite`"
         )
     return replace(index, pack=pack), f"patches are read from {folder}"
+
+
+def cache_patches(
+    index: PatchIndex, class_map: ClassMap, say: Callable[[str], None], progress: Callable[[int, int], None]
+) -> None:
+    """Makes the pack in the root of an index, unless it is there and up to date; an older one is replaced.
+
+    Args:
+        index: Of the files.
+        class_map: Classes to read masks by.
+        say: Called with a line worth reading.
+        progress: Called with patches packed and to pack.
+
+    Raises:
+        DataError: See `pack_patches`.
+    """
+    folder = index.root / PACK
+    codec = Pack(folder).codec if is_pack(folder) else Codec.RAW  # somebody chose it
+    if packed_index(index, class_map)[0].pack is not None:
+        return
+    say(f"packing {len(index.patches):,} patches into {folder}, about {estimated_bytes(index, codec) / 1e9:.2f} GB")
+    done = pack_patches(index, folder, class_map, codec, overwrite=True, progress=progress)
+    say(f"packed: {done.bytes / 1e9:.2f} GB; runs on these patches read from there from now on")

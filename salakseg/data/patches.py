@@ -12,13 +12,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from salakseg.data.blocks import BLOCKS, read_blocks
 from salakseg.errors import DataError
-
-if TYPE_CHECKING:
-    from salakseg.data.pack import Pack
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 MASK_SUFFIXES = (".png", ".tif", ".tiff")
@@ -55,6 +55,11 @@ class Patch:
         return Photo(self.folder, self.photo)
 
     @property
+    def name(self) -> str:
+        """Folder and file name, as messages call it."""
+        return f"{self.folder}/{self.image}" if self.folder else self.image
+
+    @property
     def stem(self) -> str:
         """File name without its ending, by which mask and block are found."""
         return os.path.splitext(self.image)[0]
@@ -63,6 +68,16 @@ class Patch:
     def is_whole_photo(self) -> bool:
         """Whether the name says of no photo that the picture was cut from."""
         return self.stem == self.photo
+
+
+class PatchStore(Protocol):
+    """Where pixels are read from instead of single files: a pack, or memory."""
+
+    def image(self, patch: Patch) -> NDArray[np.uint8]:
+        """The picture of a patch, uint8 [H, W, 3]; it may be read-only."""
+
+    def label(self, patch: Patch) -> NDArray[np.uint8]:
+        """The class ids of a labelled patch, uint8 [H, W], 255 where ignored; they may be read-only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +97,7 @@ class PatchIndex:
     patches: tuple[Patch, ...]
     orphan_masks: tuple[str, ...] = ()
     ground_blocks: frozenset[Photo] = frozenset()
-    pack: "Pack | None" = None
+    pack: PatchStore | None = None
 
     def image_path(self, patch: Patch) -> Path:
         """Where the picture of a patch lies."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from salakseg.classes import IGNORE_INDEX, ClassMap, Color
 from salakseg.data.masks import image_size, read_mask
 from salakseg.data.patches import Patch, PatchIndex, Photo
-from salakseg.errors import DataError
+from salakseg.errors import DataError, UnreadableError
 
 _THREADS = 4  # decoding runs outside Python's lock, and reading waits for the disk
 
@@ -24,11 +24,15 @@ class Survey:
         pixels: Labelled pixels of each class for each photo, int64 [K].
         unknown: Pixels of each colour that is in no class.
         unknown_files: Number of masks with such a colour, and the first of them.
+        patch_pixels: Labelled pixels of each class for each patch that was read, int64 [K].
+        damaged: Patches whose picture or mask cannot be read, with what is wrong.
     """
 
     pixels: dict[Photo, NDArray[np.int64]]
     unknown: Counter[Color] = field(default_factory=Counter)
     unknown_files: list[str] = field(default_factory=list)
+    patch_pixels: dict[Patch, NDArray[np.int64]] = field(default_factory=dict)
+    damaged: dict[Patch, UnreadableError] = field(default_factory=dict)
 
     def total(self, photos: Sequence[Photo], num_classes: int) -> NDArray[np.int64]:
         """Labelled pixels of each class over some photos, int64 [K]."""
@@ -46,6 +50,7 @@ def survey_masks(
     patches: Sequence[Patch],
     class_map: ClassMap,
     progress: Callable[[int, int], None] | None = None,
+    skip_damaged: bool = False,
 ) -> Survey:
     """Reads the masks of labelled patches and counts their classes.
 
@@ -54,15 +59,24 @@ def survey_masks(
         patches: Labelled patches.
         class_map: Classes.
         progress: Called with the number of masks done and to do.
+        skip_damaged: Whether patches that cannot be read are collected in `Survey.damaged` instead of ending it. Of
+            pictures just the headers are read.
 
     Raises:
-        DataError: An unreadable mask, an index that is no class, or a mask whose size differs from its picture's.
+        DataError: An unreadable patch, an index that is no class, or a mask whose size differs from its picture's.
     """
     survey = Survey({})
     with ThreadPoolExecutor(_THREADS) as pool:
         found = pool.map(lambda patch: _count(index, patch, class_map), patches)
-        for done, (patch, (counts, unknown)) in enumerate(zip(patches, found, strict=True), start=1):
+        for done, (patch, counted) in enumerate(zip(patches, found, strict=True), start=1):
+            if isinstance(counted, UnreadableError):
+                if not skip_damaged:
+                    raise counted
+                survey.damaged[patch] = counted
+                continue
+            counts, unknown = counted
             photo = patch.photo_key
+            survey.patch_pixels[patch] = counts
             survey.pixels[photo] = survey.pixels.get(photo, np.zeros(len(class_map), np.int64)) + counts
             if unknown:
                 survey.unknown += unknown
@@ -72,9 +86,15 @@ def survey_masks(
     return survey
 
 
-def _count(index: PatchIndex, patch: Patch, class_map: ClassMap) -> tuple[NDArray[np.int64], Counter[Color]]:
-    mask = read_mask(index.mask_path(patch), class_map)
-    check_size(index, patch, mask.label_HW.shape, image_size(index.image_path(patch)))
+def _count(
+    index: PatchIndex, patch: Patch, class_map: ClassMap
+) -> tuple[NDArray[np.int64], Counter[Color]] | UnreadableError:
+    try:
+        mask = read_mask(index.mask_path(patch), class_map)
+        size = image_size(index.image_path(patch))
+    except UnreadableError as error:
+        return error
+    check_size(index, patch, mask.label_HW.shape, size)
     counts = np.bincount(mask.label_HW.ravel(), minlength=IGNORE_INDEX + 1)[: len(class_map)]
     return counts.astype(np.int64), mask.unknown
 

@@ -134,26 +134,31 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())  # else a power cut can leave the new name on an empty file
-        _replace(temporary, path)
-    except OSError as error:
-        raise CheckpointError(f"{path} could not be written ({error.strerror or error}); is the disk full?") from error
+        rename(temporary, path)
+    except (OSError, RuntimeError) as error:
+        # In the middle of a file torch's writer answers a full disk with an error of its own
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise CheckpointError(f"{path} could not be written ({cause.strerror or cause}); is the disk full?") from error
     finally:
         with contextlib.suppress(OSError):  # a folder that cannot be written has no such file either
             temporary.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path, lazily: bool = False) -> Checkpoint:
     """Reads a checkpoint, tensors on the CPU.
 
     Args:
         path: A file of `salakseg train`, or the folder of a bundle, which holds no state of an optimizer.
+        lazily: Whether tensors are read only where they are looked at, for a glance at all the rest.
 
     Raises:
         CheckpointError: The file is missing, truncated, foreign, or of a schema that this version does not know.
     """
     if path.is_dir():
         return _checked(read_bundle(path), f"{path} is an incomplete bundle", "copy it again")
-    content = _read(path)
+    content = _read(path, lazily)
     if content.get("schema") != SCHEMA:
         raise CheckpointError(
             f"{path} is a torch file, but no checkpoint of salakseg; train one with `salakseg train`."
@@ -218,16 +223,28 @@ def _check_plain(checkpoint: Checkpoint) -> None:
         raise ValueError("split holds something else than folder, photo and role")
 
 
-def _replace(temporary: Path, path: Path) -> None:
-    """Renames; on Windows another process that reads the old file, such as a virus scanner, is waited for."""
+def rename(old: Path, new: Path) -> None:
+    """Gives a file another name, in place of any file of that name, so that a power cut does not undo it.
+
+    On Windows another process that reads the file, such as a virus scanner, is waited for.
+
+    Raises:
+        OSError: It cannot be done.
+    """
     for attempt in range(_RENAME_ATTEMPTS):
         try:
-            os.replace(temporary, path)
-            return
+            os.replace(old, new)
+            break
         except PermissionError:
             if attempt == _RENAME_ATTEMPTS - 1:
                 raise
             time.sleep(0.5)
+    with contextlib.suppress(OSError):  # Windows opens no folder, some network disks cannot force one to the disk
+        folder = os.open(new.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def package_versions() -> dict[str, str]:
@@ -242,13 +259,13 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(path: Path, lazily: bool) -> Mapping[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist; checkpoints lie in a run's folder under checkpoints/.")
     if path.suffix.lower() == ".onnx":
         raise CheckpointError(f"{path} is an exported model already; name the checkpoint (.pt) that it was made from.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is no checkpoint of salakseg: it is damaged, or holds more than tensors and plain values and was "

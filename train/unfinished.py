@@ -1,0 +1,62 @@
+"""Which run a bare ``--resume`` goes on with."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from salakseg.errors import CheckpointError, TrainingError
+from salakseg.network.checkpoint import Checkpoint, load_checkpoint
+from salakseg.train.recipe import Recipe
+from salakseg.train.run import RunFolder
+from salakseg.train.stopping import stop_reason
+from salakseg.train.validate import scores_of
+
+
+def newest_unfinished(runs: Path, say: Callable[[str], None]) -> Path:
+    """The run that was trained last, of those that are neither finished, stopped early, nor being trained now.
+
+    Args:
+        runs: Folder of the runs.
+        say: Told which one it is, and which newer ones cannot be gone on with.
+
+    Raises:
+        TrainingError: There is none.
+    """
+    found = [(max(times), folder) for folder in runs.glob("*/") if (times := _times(RunFolder(folder)))]
+    for _, folder in sorted(found, reverse=True):
+        run = RunFolder(folder)
+        try:
+            with run.held():
+                checkpoint = _newest(run)
+        except (CheckpointError, TrainingError) as error:
+            say(f"attention: passed over: {error}")
+            continue
+        if is_unfinished(checkpoint):
+            say(f"the newest unfinished run is {folder}")
+            return folder
+    raise TrainingError(f"{runs} holds no unfinished run; name one, as in --resume runs/NAME, or start a new one.")
+
+
+def is_unfinished(checkpoint: Checkpoint) -> bool:
+    """Whether there are steps left, and early stopping would let them be done."""
+    try:
+        recipe = Recipe.model_validate(checkpoint.recipe)
+    except ValidationError:  # of another version
+        return False
+    left = checkpoint.iteration < recipe.schedule.iterations
+    return left and stop_reason(scores_of(checkpoint.history), recipe.evaluation) is None
+
+
+def _newest(run: RunFolder) -> Checkpoint:
+    """A glance at the newest checkpoint that can be read."""
+    try:
+        return load_checkpoint(run.last, lazily=True)
+    except CheckpointError:
+        if not run.previous.exists():
+            raise
+        return load_checkpoint(run.previous, lazily=True)
+
+
+def _times(run: RunFolder) -> list[float]:
+    return [path.stat().st_mtime for path in (run.last, run.previous) if path.exists()]
