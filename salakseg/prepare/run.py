@@ -21,7 +21,7 @@ from salakseg.prepare.index import FILE_NAME as INDEX
 from salakseg.prepare.index import CutSource, write_index
 from salakseg.prepare.manifest import Manifest
 from salakseg.prepare.plan import Plan, Task, finished_record, make_plan
-from salakseg.prepare.record import HIDDEN, Record, files_of, intact, read_record, record_path
+from salakseg.prepare.record import HIDDEN, Listing, Record, intact, record_path
 from salakseg.prepare.request import CLASS_MAPPING, Request
 
 Progress = Callable[[int, int], None]
@@ -94,11 +94,11 @@ def _carry_out(request: Request, plan: Plan, progress: Progress) -> Summary:
         done += patches
         progress(done, total)
 
-    cut_now, notes, failed = [], [], []
+    cut_now, notes, failed, listing = [], [], [], Listing(request.root)
     try:
         for task in plan.tasks:
             try:
-                notes += _cut_task(request, plan.class_map, task, count)
+                notes += _cut_task(request, plan.class_map, task, listing, count)
             except SalaksegError as error:
                 if len(plan.tasks) + len(plan.finished) + len(plan.failed) == 1:
                     raise
@@ -121,11 +121,13 @@ def _carry_out(request: Request, plan: Plan, progress: Progress) -> Summary:
     return _summary(request.root, plan, cut_now, notes, everything, failed)
 
 
-def _cut_task(request: Request, class_map: ClassMap, task: Task, count: Callable[[int], None]) -> list[str]:
-    """Cuts a source, and returns what its user should know."""
+def _cut_task(
+    request: Request, class_map: ClassMap, task: Task, listing: Listing, count: Callable[[int], None]
+) -> list[str]:
+    """Cuts a source, and returns what its user should know; `listing` is of the root before the first was cut."""
     path = record_path(request.root, task.file)
     if request.overwrite:
-        _remove_patches(request.root, task.file, path)
+        _remove_patches(listing, task.file, path)
     strips = intact(request.root, task.file, task.strips)
     if task.strips:
         _remove_parts(request.root, task.file)
@@ -153,16 +155,10 @@ def _cut_task(request: Request, class_map: ClassMap, task: Task, count: Callable
     return notes
 
 
-def _remove_patches(root: Path, file: SourceFile, record: Path) -> None:
-    """Removes the patches of a source that were cut before; files that a record does not name are not touched."""
-    try:
-        _, strips = read_record(record)
-    except (OSError, ValueError):
-        strips = []
-    for strip in strips:
-        for patch in strip.patches:
-            for path, _ in files_of(root, file, patch):
-                path.unlink(missing_ok=True)
+def _remove_patches(listing: Listing, file: SourceFile, record: Path) -> None:
+    """Removes what is named as patches of a source: one that stayed would be taken for a part of the new ones."""
+    for path in listing.patches(file):
+        path.unlink(missing_ok=True)
     record.unlink(missing_ok=True)
 
 
