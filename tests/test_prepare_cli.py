@@ -42,6 +42,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         LabelOptions=Options,
         open_labels=open_labels,
         find_label_file=lambda folder, source: None,
+        refuse_shared=lambda path, sources, class_map: None,
         summarise=lambda facts: [f"labels: {len(facts)} sources"],
     )
     monkeypatch.setitem(sys.modules, "salakseg.prepare.labelling.labels", room)

@@ -72,6 +72,8 @@ def make_plan(request: Request) -> Plan:
     _settle(manifest, request, class_map, files)
     if request.labels is None and manifest.settings["classes"] is not None:
         class_map = ClassMap.from_records(manifest.settings["classes"], str(manifest.path))
+    if request.labels is not None:
+        request.labels.check([file.path for file in files])
     listing = Listing(request.root)
     tasks, finished, changed, failed = [], [], [], []
     for file in files:

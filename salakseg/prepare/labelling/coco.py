@@ -61,9 +61,7 @@ def open_coco(
     Raises:
         DataError: The file is damaged, has a category that is no class, or is of another picture.
     """
-    status = path.stat()
-    coco = _read(path, class_map, status.st_mtime_ns, status.st_size)
-    record = _find_image(path, coco, source)
+    coco, record = _read_now(path, class_map), find_entry(path, source, class_map)
     annotations = [] if record is None else coco.annotations.get(str(record.get("id")), [])
     if record is None or not annotations:
         return None
@@ -82,6 +80,23 @@ def open_coco(
             raise DataError(f"{where} cannot be read ({error}); export the labels again.") from error
     label_HW = paint(drawn, frame, lookup, options.priority, facts, options.all_touched)
     return None if label_HW is None else (PictureLabels(label_HW, frame), facts)
+
+
+def find_entry(path: Path, source: Path, class_map: ClassMap) -> Mapping[str, Any] | None:
+    """The entry of a photo among the images of a file, the same object while the file stays the same.
+
+    Returns:
+        The entry; None if the file has none for the photo.
+
+    Raises:
+        DataError: As `open_coco`.
+    """
+    return _find_image(path, _read_now(path, class_map), source)
+
+
+def _read_now(path: Path, class_map: ClassMap) -> CocoFile:
+    status = path.stat()
+    return _read(path, class_map, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=2)

@@ -30,8 +30,18 @@ from salakseg.prepare.labelling.photo_labels import open_mask
 from salakseg.prepare.labelling.polygons import open_polygons
 from salakseg.prepare.labelling.rasters import RasterLabels
 from salakseg.prepare.labelling.shapes import ShapeLabels, read_within
+from salakseg.prepare.labelling.shared_labels import refuse_shared
 
-__all__ = ["Fill", "LabelOptions", "SourceLabels", "find_label_file", "open_labels", "summarise", "unused_label_files"]
+__all__ = [
+    "Fill",
+    "LabelOptions",
+    "SourceLabels",
+    "find_label_file",
+    "open_labels",
+    "refuse_shared",
+    "summarise",
+    "unused_label_files",
+]
 
 _LARGEST_PICTURE = 80_000_000
 """Pixels; a larger mask is read in windows."""
