@@ -95,6 +95,17 @@ def test_missing_and_empty(tmp_path: Path) -> None:
         find_sources([tmp_path])
 
 
+@pytest.mark.parametrize("name", [b"f\xe9.jpg", b"f\xe9.tif", b"f\xe9/a.jpg"])
+def test_names_that_are_no_text_are_refused(tmp_path: Path, name: bytes) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    try:
+        touch(path)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(DataError, match="f\N{REPLACEMENT CHARACTER}.* has a name that is not UTF-8; rename"):
+        find_sources([path.parent])
+
+
 @given(st.text(min_size=1, max_size=30))
 def test_any_name_becomes_one_that_works_everywhere(text: str) -> None:
     name = safe_name(text)
