@@ -99,11 +99,15 @@ def image_array(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: It has more than 8 bits a channel.
     """
-    # Of a 16-bit RGB picture Pillow keeps the upper byte and says nothing: one of 12 bits would become black
-    deep = any(";16" in str(tile.args) for tile in getattr(picture, "tile", ()))
-    if deep or picture.mode.startswith(("I", "F")):
+    if is_deep(picture):
         raise DataError(f"{path} has more than 8 bits a channel (mode {picture.mode}); convert it to 8 bits first.")
     return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def is_deep(picture: Image.Image) -> bool:
+    """Whether an opened picture, whose pixels are not read yet, has more than 8 bits a channel."""
+    # Of a 16-bit RGB picture Pillow keeps the upper byte and says nothing: one of 12 bits would become black
+    return picture.mode.startswith(("I", "F")) or any(";16" in str(tile.args) for tile in getattr(picture, "tile", ()))
 
 
 def mask_of(picture: Image.Image, class_map: ClassMap, path: Path) -> Mask:
