@@ -67,6 +67,11 @@ def make_plan(request: Request) -> Plan:
     files = find_sources(request.sources, request.folder)
     if request.root.exists() and not request.root.is_dir():
         raise DataError(f"{request.root} is a file; name a folder for the patches.")
+    if (request.root / "images").is_dir():
+        raise DataError(
+            f"{request.root} has a folder images of its own, and training would read that alone, not the patches in "
+            "folders beside it; choose another --out."
+        )
     class_map = request.class_map()
     manifest = Manifest.read(request.root)
     _settle(manifest, request, class_map, files)
