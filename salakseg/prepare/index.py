@@ -118,7 +118,16 @@ class CutSource:
 
 def class_columns(class_map: ClassMap) -> tuple[str, ...]:
     """The columns of the classes: their names, with " (class)" behind one that a column of another meaning has."""
-    return tuple(f"{name} (class)" if name.casefold() in _TAKEN else name for name in class_map.names)
+    taken = {name.casefold() for name in class_map.names}
+
+    def column(name: str) -> str:
+        if name.casefold() not in _TAKEN:
+            return name
+        while (name := f"{name} (class)").casefold() in taken:
+            pass
+        return name
+
+    return tuple(map(column, class_map.names))
 
 
 def write_index(root: Path, sources: Sequence[CutSource], class_map: ClassMap) -> bool:

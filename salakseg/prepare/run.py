@@ -19,10 +19,11 @@ from salakseg.prepare.cut import Cutter, cut
 from salakseg.prepare.finding import SourceFile
 from salakseg.prepare.index import FILE_NAME as INDEX
 from salakseg.prepare.index import CutSource, write_index
-from salakseg.prepare.manifest import Manifest
+from salakseg.prepare.manifest import Manifest, differences
 from salakseg.prepare.plan import Plan, Task, finished_record, make_plan
 from salakseg.prepare.record import HIDDEN, Listing, Record, intact, record_path
 from salakseg.prepare.request import CLASS_MAPPING, Request
+from salakseg.prepare.sources import Source
 
 Progress = Callable[[int, int], None]
 """Takes the patches that are dealt with, and all of them."""
@@ -95,15 +96,18 @@ def _carry_out(request: Request, plan: Plan, progress: Progress) -> Summary:
         progress(done, total)
 
     cut_now, notes, failed, listing = [], [], [], Listing(request.root)
+    any_labels = False
     try:
         for task in plan.tasks:
             try:
-                notes += _cut_task(request, plan.class_map, task, listing, count)
+                told, has_labels = _cut_task(request, plan.class_map, task, listing, count)
             except SalaksegError as error:
                 if len(plan.tasks) + len(plan.finished) + len(plan.failed) == 1:
                     raise
                 failed.append(str(error))
                 continue
+            notes += told
+            any_labels |= has_labels
             manifest.sources[str(task.file)] = task.made_from
             cut_now.append(task.file)
             if time.monotonic() - safe_at > _SAFE_EVERY:
@@ -118,13 +122,19 @@ def _carry_out(request: Request, plan: Plan, progress: Progress) -> Summary:
     write_index(request.root, everything, plan.class_map)
     manifest.indexed = True
     manifest.write()
+    if cut_now and request.labels is not None and not any_labels:
+        notes.append("the labels are of none of the sources that were cut; do they lie elsewhere, or bear other names?")
     return _summary(request.root, plan, cut_now, notes, everything, failed)
 
 
 def _cut_task(
     request: Request, class_map: ClassMap, task: Task, listing: Listing, count: Callable[[int], None]
-) -> list[str]:
-    """Cuts a source, and returns what its user should know; `listing` is of the root before the first was cut."""
+) -> tuple[list[str], bool]:
+    """Cuts a source; `listing` is of the root before the first was cut.
+
+    Returns:
+        What the user should know, and whether there are labels for the source.
+    """
     path = record_path(request.root, task.file)
     if request.overwrite:
         _remove_patches(listing, task.file, path)
@@ -142,6 +152,7 @@ def _cut_task(
         finally:
             if labels is not None:
                 labels.close()
+        _refuse_changed(task, source)
         notes = list(source.notes)
     patches = [patch for strip in record.strips.values() for patch in strip.patches]
     if not patches:
@@ -152,7 +163,17 @@ def _cut_task(
         notes.append(f"{task.file.path}: nothing of it is labelled, though there are labels; do they lie elsewhere?")
         with suppress(OSError):  # that of another source may be in it
             (request.root / task.file.folder / "masks").rmdir()
-    return notes
+    return notes, labels is not None
+
+
+def _refuse_changed(task: Task, source: Source) -> None:
+    """Refuses to call a source finished that is no longer what its first patches were cut from."""
+    try:
+        different = differences(task.made_from["files"], source.state())
+    except OSError as error:
+        different = error.strerror
+    if different is not None:
+        raise DataError(f"{task.file.path} has changed while it was cut ({different}); cut it anew with --overwrite.")
 
 
 def _remove_patches(listing: Listing, file: SourceFile, record: Path) -> None:

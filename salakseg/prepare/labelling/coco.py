@@ -71,9 +71,7 @@ def open_coco(
     lookup = ClassLookup(class_map)
     facts = LabelFacts(path, "COCO annotations", of=source)
     if coco.strays:
-        facts.notes.append(
-            f"{path}: {coco.strays:,} annotations are of images that it does not list; they are left out."
-        )
+        facts.notes.append(f"{path}: {coco.strays:,} annotations left out, of images that it does not list.")
     drawn: list[Drawn] = []
     for annotation in annotations:
         where = f"{path}, annotation {annotation.get('id')} of {record['file_name']!r}"
