@@ -126,6 +126,17 @@ def test_wrong_usage_and_failures(tmp_path: Path, site: Path) -> None:
     assert "got no patch; try a lower --min-valid" in said(site, "--out", tmp_path / "b", "--patch", 1024, status=1)
 
 
+def test_a_split_of_other_patches_is_kept_and_told(tmp_path: Path, told: list[Any]) -> None:
+    site = write_mosaic(tmp_path / "flights" / "site.tif", random_image(320, 320))
+    flags = site, "--out", tmp_path / "root", "--labels", tmp_path, "--stride", 32, "--min-valid", 1, "--overwrite"
+    said(*flags, "--patch", 32)
+    before = (tmp_path / "root" / "splits.csv").read_bytes()
+    assert "splits.csv is kept next:" in said(*flags, "--patch", 32)
+    output = said(*flags, "--patch", 128)
+    assert "is kept, but was made for other patches" in output and "splits make" in output
+    assert (tmp_path / "root" / "splits.csv").read_bytes() == before
+
+
 def test_many_notes_are_counted(tmp_path: Path) -> None:
     for number in range(9):
         write_photo(tmp_path / "photos" / f"{number}.png", random_image(4, 4))
