@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from salakseg.cli.splitting import PICTURE
 from salakseg.data.patches import photo_of
 from salakseg.errors import DataError, RasterError
 from salakseg.mapping.opening import SourceOptions
 from salakseg.mapping.stretch import Stretch
-from salakseg.prepare.finding import find_sources, safe_name
+from salakseg.prepare.finding import SPLIT_PICTURE, find_sources, safe_name
 from salakseg.prepare.sources import open_source
 from salakseg.prepare.windows import patch_stem
 
@@ -55,6 +56,14 @@ def test_masks_beside_their_pictures_are_not_cut(tmp_path: Path) -> None:
     )
     found = [source.path.name for source in find_sources([tmp_path])]
     assert found == ["a.jpg", "b.png", "c_label.tif", "d.JPG"]
+
+
+def test_the_picture_of_a_split_is_not_cut(tmp_path: Path) -> None:
+    touch(tmp_path / "a.jpg", tmp_path / PICTURE)
+    assert SPLIT_PICTURE == PICTURE
+    assert [source.path.name for source in find_sources([tmp_path])] == ["a.jpg", PICTURE]
+    touch(tmp_path / "prepare.json")
+    assert [source.path.name for source in find_sources([tmp_path])] == ["a.jpg"]
 
 
 def test_maps_and_the_parts_of_a_vrt_are_not_cut(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from rasterio.errors import RasterioError
 from salakseg.data.patches import natural_key
 from salakseg.errors import DataError
 from salakseg.mapping.opening import without_place
+from salakseg.prepare.manifest import FILE_NAME
 
 PHOTOS = (".jpg", ".jpeg", ".png")
 RASTERS = (".tif", ".tiff", ".vrt")
@@ -26,6 +27,9 @@ RASTERS = (".tif", ".tiff", ".vrt")
 
 _MASK_ENDS = ("_mask", "_masks", "_label", "_labels")
 _RESERVED = ("images", "masks")  # in a data root they mean something else
+
+SPLIT_PICTURE = "splits.png"
+"""The picture of the parts, in a data root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,8 @@ def _pictures(folder: Path) -> list[Path]:
         files = [Path(entry.path) for entry in entries if entry.is_file() and not entry.name.startswith(".")]
     files = sorted((file for file in files if file.suffix.lower() in (*RASTERS, *PHOTOS)), key=_natural)
     left_out = _masks(files)
+    if (folder / FILE_NAME).is_file():  # patches of this folder are in it as well, and pictures of their split
+        left_out.add((folder / SPLIT_PICTURE).resolve())
     for file in files:
         _refuse_bytes(file)  # GDAL would be the first to stumble
         if file.suffix.lower() in RASTERS:
