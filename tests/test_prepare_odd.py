@@ -7,6 +7,7 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pytest
+from affine import Affine
 from cutting import ROTATED, ArrayLabels, label_source, random_image, random_label, stitch, write_mosaic, write_photo
 from numpy.typing import NDArray
 
@@ -113,3 +114,19 @@ def test_mosaics_of_about_a_patch_or_less(tmp_path: Path, side: int) -> None:
     run(source, out=tmp_path / "root", min_valid=0)
     assert len(index_patches(tmp_path / "root").patches) == (4 if side > 32 else 1)
     np.testing.assert_array_equal(stitch(tmp_path / "root", "site", side, side, 32)[0], random_image(side, side))
+
+
+@pytest.mark.parametrize("transform", [Affine(0.05, 0, 431000, 0, 0, 9154000), Affine(1, 1, 431000, 1, 1, 9154000)])
+def test_pixels_without_area_are_refused(tmp_path: Path, transform: Affine) -> None:
+    source = write_mosaic(tmp_path / "site.tif", random_image(SIDE, SIDE), transform=transform)
+    with pytest.raises(DataError, match=r"site\.tif has a georeference by which its pixels have no area"):
+        run(source, out=tmp_path / "root")
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_mosaic_beyond_the_globe_has_no_place_among_others(tmp_path: Path) -> None:
+    far = write_mosaic(tmp_path / "far.tif", random_image(SIDE, SIDE), transform=Affine(0.05, 0, 4e9, 0, -0.05, 9e9))
+    near = write_mosaic(tmp_path / "near.tif", random_image(SIDE, SIDE), crs="EPSG:32648")
+    assert run(far, out=tmp_path / "alone").patches == 9
+    with pytest.raises(DataError, match="far lies where its reference system has no coordinates on the globe"):
+        run(far, near, out=tmp_path / "root")

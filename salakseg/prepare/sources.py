@@ -114,7 +114,7 @@ class MosaicSource:
         gsd_m: Metres a pixel; None for its own pixels.
 
     Raises:
-        DataError: The size of its pixels is not known, or they are too coarse for `gsd_m`.
+        DataError: Its pixels have no area, or their size is not known or too coarse for `gsd_m`.
     """
 
     def __init__(self, orthomosaic: Orthomosaic, gsd_m: float | None = None) -> None:
@@ -123,6 +123,11 @@ class MosaicSource:
         self._reader: Orthomosaic | ResampledOrthomosaic = orthomosaic
         self._settled = orthomosaic.options.stretch != "percentile"
         self.grid = Grid(orthomosaic.height, orthomosaic.width, orthomosaic.transform, orthomosaic.crs)
+        if self.grid.transform.is_degenerate:
+            raise DataError(
+                f"{self.path} has a georeference by which its pixels have no area; export it anew, or give it another "
+                "with `gdal_edit.py -a_ullr`."
+            )
         if gsd_m is not None:
             self._resample_to(gsd_m)
 
