@@ -27,7 +27,8 @@ def site(tmp_path: Path) -> Path:
 
 
 def run(site: Path, out: Path, **more: Any) -> PatchIndex:
-    prepare(Request(**({"sources": [site], "root": out, "patch": 32, "labels": label_source(LABEL_HW)} | more)))
+    settings: dict[str, Any] = {"patch": 32, "labels": label_source(LABEL_HW)}
+    prepare(Request(sources=[site], root=out, **(settings | more)))
     return index_patches(out)
 
 
