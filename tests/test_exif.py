@@ -45,6 +45,19 @@ def test_a_photo_that_lies_nowhere(tmp_path: Path) -> None:
         read_shot(tmp_path / "broken.jpg")
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_damaged_data_tells_no_place(tmp_path: Path, suffix: str) -> None:
+    with Image.open(write_photo(tmp_path / "whole.jpg", 110, -7)) as picture:
+        whole = picture.getexif().tobytes()
+    path = tmp_path / f"a{suffix}"
+    for place in range(len(whole)):
+        for damaged in (whole[:place], whole[:place] + b"\xff" + whole[place + 1 :]):
+            Image.new("RGB", (8, 8)).save(path, exif=damaged)
+            shot = read_shot(path)
+            assert shot is None or abs(shot.latitude) <= 90
+
+
 def test_the_ground_is_as_large_as_height_and_lens_have_it(tmp_path: Path) -> None:
     level = {"height": 100.0, "focal": 24, "pitch": -90.0, "size": (40, 30)}
     straight = read_shot(write_photo(tmp_path / "a.jpg", 110, -7, yaw=0.0, **level))

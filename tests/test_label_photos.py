@@ -216,6 +216,23 @@ def test_coco_names_photos_in_many_ways(tmp_path: Path, name: str) -> None:
     assert opened(path, GRID, PHOTO).read(0, 0, 1, 1) == 3
 
 
+def test_coco_ids_that_went_through_a_table(tmp_path: Path) -> None:
+    content = coco([SQUARE | {"image_id": 7.0, "category_id": "40"}, SQUARE | {"image_id": 9}])
+    labels = opened(write_json(tmp_path / "labels.json", content), GRID, PHOTO)
+    assert labels.read(0, 0, 1, 1) == 3
+    assert labels.facts.notes == [
+        f"{tmp_path / 'labels.json'}: 1 annotations left out, of images that it does not list."
+    ]
+    content["images"] = [record | {"id": str(record["id"])} for record in content["images"]]
+    assert opened(write_json(tmp_path / "labels.json", content), GRID, PHOTO).read(0, 0, 1, 1) == 3
+
+
+@pytest.mark.parametrize("missing", [None, "", "?", float("nan")])
+def test_coco_that_states_no_size(tmp_path: Path, missing: Any) -> None:
+    path = write_json(tmp_path / "labels.json", coco([SQUARE], height=missing, width=missing))
+    assert opened(path, GRID, PHOTO).read(0, 0, 1, 1) == 3
+
+
 def test_coco_entries_of_the_very_name_go_first(tmp_path: Path) -> None:
     content = coco([SQUARE])
     content["images"].insert(0, {"id": 8, "file_name": "DJI_0001.png", "height": 6, "width": 8})
@@ -247,6 +264,7 @@ def test_coco_photos_of_one_name_are_told_apart_by_their_folders(tmp_path: Path)
             r"no class: 'car' \(2\); the classes are 0",
         ),
         (coco([SQUARE | {"category_id": 50}]), r"no class: 'id 50' \(1\)"),
+        (coco([SQUARE], height="6", width=9.0), r"entry of 'DJI_0001\.JPG' has 6 x 9 pixels"),
         (coco([SQUARE], height=8, width=6), r"entry of 'DJI_0001\.JPG' has 8 x 6 pixels .*EXIF"),
         (
             coco([{"segmentation": {"size": [8, 6], "counts": [48]}}]),
@@ -342,11 +360,13 @@ def test_labelme_circles(tmp_path_factory: pytest.TempPathFactory, x: float, y: 
     [
         (labelme({"label": "road", "points": []}), r"a label names what is no class: 'road' \(1\)"),
         (labelme(imagePath="DJI_0007.JPG"), r"is of the picture 'DJI_0007\.JPG', not of DJI_0001\.JPG"),
-        (labelme(imageWidth=9), r"its picture has 6 x 9 pixels .* has 6 x 8; label the picture itself"),
+        (labelme(imageWidth="9"), r"its picture has 6 x 9 pixels .* has 6 x 8; label the picture itself"),
         (labelme({"points": [[0, 0], [1, 1]]}), r"shape 1 cannot be read \(a polygon needs three points"),
         (labelme({"points": [[0, 0, 1]]}), r"shape 1 .* no pairs of numbers"),
         (labelme({"shape_type": "circle", "points": [[0, 0]]}), r"shape 1 .*a circle needs two points"),
         (labelme({"shape_type": "circle", "points": [[0, 0], [0, 0]]}), r"shape 1 .*a circle has no radius"),
+        (labelme({"shape_type": "circle", "points": [[0, 0], [1e18, 0]]}), r"shape 1 .*a radius of 1e\+18 pixels"),
+        (labelme({"shape_type": "circle", "points": [[0, 0], [1.5e308, 1.5e308]]}), r"shape 1 .*a radius of inf"),
         (labelme({"shape_type": "mask", "points": [[0, 0], [1, 1]], "mask": "!!"}), r"shape 1 cannot be read"),
         (labelme({}), r"shape 1 cannot be read \('points'\)"),
         (labelme(shapes={}), r"holds no list of shapes"),

@@ -14,6 +14,22 @@ from salakseg.classes import SALAK, ClassMap, LandClass
 from salakseg.data.masks import read_image, read_mask
 from salakseg.errors import DataError
 
+
+@pytest.mark.parametrize("hidden", [0.0, 0.4, 1.0])
+def test_what_is_transparent_says_nothing(tmp_path: Path, hidden: float) -> None:
+    generator = np.random.default_rng(1)
+    label_HW = generator.integers(0, len(SALAK), (20, 30)).astype(np.uint8)
+    hidden_HW = generator.random((20, 30)) < hidden
+    expected_HW = np.where(hidden_HW, 255, label_HW)
+    colors = np.dstack([np.where(hidden_HW[..., None], np.uint8(9), in_colors(label_HW)), np.where(hidden_HW, 0, 255)])
+    grey = np.dstack([np.where(hidden_HW, 99, label_HW), np.where(hidden_HW, 0, 255)])
+    equal = np.dstack([*[np.where(hidden_HW, 99, label_HW)] * 3, np.where(hidden_HW, 0, 1)])
+    for values in (colors, grey, equal):
+        mask = read_mask(save(tmp_path, values.astype(np.uint8)), SALAK)
+        np.testing.assert_array_equal(mask.label_HW, expected_HW)
+        assert not mask.unknown
+
+
 NO_BLACK = ClassMap(
     (LandClass(0, "none", (155, 155, 155)), LandClass(1, "water", (226, 169, 41)), LandClass(2, "road", (60, 16, 152)))
 )

@@ -48,6 +48,7 @@ def test_folder_names_with_a_space_keep_their_order(tmp_path: Path) -> None:
     touch(tmp_path, *(f"Tile {n}/images/a.png" for n in (10, 9, 1)))
     assert [p.folder for p in index_patches(tmp_path).patches] == ["Tile 1", "Tile 9", "Tile 10"]
     assert sorted(["a10", "a9", "b", "a"], key=natural_key) == ["a", "a9", "a10", "b"]
+    assert sorted(["5²", "5", "²", "٣"], key=natural_key) == ["٣", "5", "5²", "²"]
 
 
 def test_masks_without_a_picture_are_left_out_and_named(tmp_path: Path) -> None:

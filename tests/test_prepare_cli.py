@@ -42,6 +42,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         LabelOptions=Options,
         open_labels=open_labels,
         find_label_file=lambda folder, source: None,
+        refuse_shared=lambda path, sources, class_map: None,
         summarise=lambda facts: [f"labels: {len(facts)} sources"],
     )
     monkeypatch.setitem(sys.modules, "salakseg.prepare.labelling.labels", room)
@@ -123,6 +124,17 @@ def test_wrong_usage_and_failures(tmp_path: Path, site: Path) -> None:
     assert "bad.jpg is no readable photo" in output
     assert "1 sources were not cut; mend them or leave them out, and repeat with --resume" in output
     assert "got no patch; try a lower --min-valid" in said(site, "--out", tmp_path / "b", "--patch", 1024, status=1)
+
+
+def test_a_split_of_other_patches_is_kept_and_told(tmp_path: Path, told: list[Any]) -> None:
+    site = write_mosaic(tmp_path / "flights" / "site.tif", random_image(320, 320))
+    flags = site, "--out", tmp_path / "root", "--labels", tmp_path, "--stride", 32, "--min-valid", 1, "--overwrite"
+    said(*flags, "--patch", 32)
+    before = (tmp_path / "root" / "splits.csv").read_bytes()
+    assert "splits.csv is kept next:" in said(*flags, "--patch", 32)
+    output = said(*flags, "--patch", 128)
+    assert "is kept, but was made for other patches" in output and "splits make" in output
+    assert (tmp_path / "root" / "splits.csv").read_bytes() == before
 
 
 def test_many_notes_are_counted(tmp_path: Path) -> None:

@@ -407,6 +407,9 @@ def test_roots_that_cannot_be_used(tmp_path: Path, site: Path) -> None:
     refused("file/root.* cannot be written", site, out=tmp_path / "file" / "root")
     root = tmp_path / "root"
     run(site, out=root)
+    (root / "images").mkdir()
+    refused("has a folder images of its own, .* choose another --out", site, out=root)
+    (root / "images").rmdir()
     images = root / tmp_path.name / "images"
     refused("lies among the patches of", images, out=root, folder="again")
     manifest = json.loads((root / "prepare.json").read_text())

@@ -1,5 +1,6 @@
 """Which files are cut and what they are called; photos and orthomosaics as pixels."""
 
+import os
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from salakseg.cli.splitting import PICTURE
 from salakseg.data.patches import photo_of
 from salakseg.errors import DataError, RasterError
 from salakseg.mapping.opening import SourceOptions
 from salakseg.mapping.stretch import Stretch
-from salakseg.prepare.finding import find_sources, safe_name
+from salakseg.prepare.finding import SPLIT_PICTURE, find_sources, safe_name
 from salakseg.prepare.sources import open_source
 from salakseg.prepare.windows import patch_stem
 
@@ -54,6 +56,14 @@ def test_masks_beside_their_pictures_are_not_cut(tmp_path: Path) -> None:
     )
     found = [source.path.name for source in find_sources([tmp_path])]
     assert found == ["a.jpg", "b.png", "c_label.tif", "d.JPG"]
+
+
+def test_the_picture_of_a_split_is_not_cut(tmp_path: Path) -> None:
+    touch(tmp_path / "a.jpg", tmp_path / PICTURE)
+    assert SPLIT_PICTURE == PICTURE
+    assert [source.path.name for source in find_sources([tmp_path])] == ["a.jpg", PICTURE]
+    touch(tmp_path / "prepare.json")
+    assert [source.path.name for source in find_sources([tmp_path])] == ["a.jpg"]
 
 
 def test_maps_and_the_parts_of_a_vrt_are_not_cut(tmp_path: Path) -> None:
@@ -93,6 +103,17 @@ def test_missing_and_empty(tmp_path: Path) -> None:
         find_sources([tmp_path / "nowhere"])
     with pytest.raises(DataError, match="holds no orthomosaic and no photo"):
         find_sources([tmp_path])
+
+
+@pytest.mark.parametrize("name", [b"f\xe9.jpg", b"f\xe9.tif", b"f\xe9/a.jpg"])
+def test_names_that_are_no_text_are_refused(tmp_path: Path, name: bytes) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    try:
+        touch(path)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(DataError, match=r"f.* has a name that is not UTF-8; rename"):
+        find_sources([path.parent])
 
 
 @given(st.text(min_size=1, max_size=30))
@@ -170,6 +191,9 @@ def test_photos_that_cannot_be_read(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 3000, np.uint16)).save(deep)
     with pytest.raises(DataError, match=r"deep\.png has more than 8 bits a channel .* --allow-no-crs and --scale"):
         open_source(deep, SourceOptions())
+    write_mosaic(tmp_path / "deep rgb.png", np.full((3, 4, 4), 3000, np.uint16), driver="PNG", crs=None, transform=None)
+    with pytest.raises(DataError, match=r"deep rgb\.png has more than 8 bits a channel"):
+        open_source(tmp_path / "deep rgb.png", SourceOptions())
     whole = write_photo(tmp_path / "whole.jpg", random_image(64, 64)).read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"cut\.jpg is no readable photo"):
@@ -184,6 +208,26 @@ def test_photos_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "text.tif").write_text("hello")
     with pytest.raises(RasterError, match="is not a raster that can be read"):
         open_source(tmp_path / "text.tif", SourceOptions())
+
+
+@pytest.mark.filterwarnings("error")
+def test_exif_data_that_is_damaged_changes_nothing(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.update({0x010F: "camera of some make", 0x0112: 6})
+    whole = exif.tobytes()
+    for length in range(1, len(whole)):
+        write_photo(tmp_path / "p.png", random_image(20, 30), exif=whole[:length])
+        np.testing.assert_array_equal(read_all(tmp_path / "p.png")[0], random_image(20, 30))
+
+
+def test_a_tiff_that_pillow_cannot_read_may_be_cut_as_an_orthomosaic(tmp_path: Path) -> None:
+    five = write_mosaic(
+        tmp_path / "five.tif", np.concatenate([random_image(20, 30)] * 2)[:5], crs=None, transform=Affine.identity()
+    )
+    with pytest.raises(DataError, match=r"five\.tif is no readable photo .* as an orthomosaic by --allow-no-crs"):
+        open_source(five, SourceOptions())
+    found_CHW, _, _ = read_all(five, SourceOptions(allow_no_crs=True))
+    np.testing.assert_array_equal(found_CHW, random_image(20, 30))
 
 
 def test_a_tiff_without_a_place_is_a_photo_unless_it_is_said_to_be_none(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class LabelFlags:
 
     def source(self, class_map: "ClassMap") -> "LabelSource":
         """The labels for `salakseg.prepare.run`."""
-        from salakseg.prepare.labelling.labels import LabelOptions, open_labels
+        from salakseg.prepare.labelling.labels import LabelOptions, open_labels, refuse_shared
         from salakseg.prepare.request import LabelSource
 
         options = LabelOptions(
@@ -51,7 +51,7 @@ class LabelFlags:
             return labels
 
         plain = asdict(options) | {"reviewed": self.reviewed is not None}  # a path says nothing: a project can be moved
-        return LabelSource(plain, open_one, self.files)
+        return LabelSource(plain, open_one, self.files, lambda sources: refuse_shared(self.path, sources, class_map))
 
     def files(self, source: Path) -> Sequence[Path]:
         """The files that hold the labels of a source."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from salakseg.data.survey import Survey
     from salakseg.prepare.parts.part_shares import PartShares
 
-PICTURE = "splits.png"
+PICTURE = "splits.png"  # that `salakseg prepare` does not take for a photo
 
 app = typer.Typer(no_args_is_help=True, help="Divide patches into training, validation and test parts, without a leak.")
 

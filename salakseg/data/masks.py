@@ -99,11 +99,15 @@ def image_array(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: It has more than 8 bits a channel.
     """
-    # Of a 16-bit RGB picture Pillow keeps the upper byte and says nothing: one of 12 bits would become black
-    deep = any(";16" in str(tile.args) for tile in getattr(picture, "tile", ()))
-    if deep or picture.mode.startswith(("I", "F")):
+    if is_deep(picture):
         raise DataError(f"{path} has more than 8 bits a channel (mode {picture.mode}); convert it to 8 bits first.")
     return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def is_deep(picture: Image.Image) -> bool:
+    """Whether an opened picture, whose pixels are not read yet, has more than 8 bits a channel."""
+    # Of a 16-bit RGB picture Pillow keeps the upper byte and says nothing: one of 12 bits would become black
+    return picture.mode.startswith(("I", "F")) or any(";16" in str(tile.args) for tile in getattr(picture, "tile", ()))
 
 
 def mask_of(picture: Image.Image, class_map: ClassMap, path: Path) -> Mask:
@@ -117,15 +121,24 @@ def mask_of(picture: Image.Image, class_map: ClassMap, path: Path) -> Mask:
         return _from_palette(picture, class_map, path)
     if picture.mode in ("RGB", "RGBA"):
         values = np.asarray(picture)
-        mask = _from_rgb(values[..., :3], class_map, path)
-        if picture.mode == "RGBA":
-            mask.label_HW[values[..., 3] == 0] = IGNORE_INDEX
-        return mask
+        if picture.mode == "RGB":
+            return _from_rgb(values, class_map, path)
+        seen_HW = values[..., 3] > 0
+        return _spread(_from_rgb(values[None, seen_HW, :3], class_map, path), seen_HW)
     if picture.mode == "LA":
-        return Mask(_check_indices(np.asarray(picture)[..., 0], class_map, path))
+        values = np.asarray(picture)
+        seen_HW = values[..., 1] > 0
+        return _spread(Mask(_check_indices(values[None, seen_HW, 0], class_map, path)), seen_HW)
     if picture.mode in ("L", "1", "I", "I;16"):
         return Mask(_check_indices(np.asarray(picture), class_map, path))
     raise DataError(f"{path} is a mask of mode {picture.mode}; save it as an index PNG or in the class colours.")
+
+
+def _spread(mask: Mask, seen_HW: NDArray[np.bool_]) -> Mask:
+    """A mask of the pixels that are seen, put where they are; the others, wholly transparent, say nothing."""
+    label_HW = np.full(seen_HW.shape, IGNORE_INDEX, np.uint8)
+    label_HW[seen_HW] = mask.label_HW[0]
+    return Mask(label_HW, mask.unknown)
 
 
 def _from_palette(picture: Image.Image, class_map: ClassMap, path: Path) -> Mask:

@@ -187,7 +187,7 @@ def list_patches(root: Path, use_blocks: bool = True) -> tuple[PatchIndex, tuple
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """A sort key by which ``salak-1-10`` follows ``salak-1-9``."""
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", name))
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.findall(r"\d+|\D+", name))
 
 
 def _patch_folders(root: Path) -> list[str]:

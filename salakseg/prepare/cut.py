@@ -7,11 +7,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from salakseg.classes import IGNORE_INDEX, ClassMap
 from salakseg.errors import DataError, SalaksegError
@@ -95,11 +97,11 @@ class Cutter:
         Raises:
             OSError: They cannot be written.
         """
-        name = f"{patch_stem(self.file.name, patch.row, patch.col)}.png"
+        folder, name = f"{self.root}/{self.file.folder}", f"{patch_stem(self.file.name, patch.row, patch.col)}.png"
         image, mask = patch.encode(self.class_map)
-        _put(self.root / self.file.folder / "images" / name, image)
+        _put(f"{folder}/images", name, image)
         if mask is not None:
-            _put(self.root / self.file.folder / "masks" / name, mask)
+            _put(f"{folder}/masks", name, mask)
         stamps = Stamp.of(image), None if mask is None else Stamp.of(mask)
         return PatchRecord(patch.row, patch.col, patch.valid_px, patch.class_px(), *stamps)
 
@@ -138,8 +140,8 @@ class Patch:
         """Labelled pixels by class id, of the classes that it has."""
         if self.label_HW is None:
             return {}
-        counts = np.bincount(self.label_HW.ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
-        return {int(class_id): int(counts[class_id]) for class_id in np.flatnonzero(counts)}
+        counts = Image.fromarray(self.label_HW).histogram()  # half the time of bincount, and outside Python's lock
+        return {class_id: count for class_id, count in enumerate(counts[:IGNORE_INDEX]) if count}
 
     def encode(self, class_map: ClassMap) -> tuple[bytes, bytes | None]:
         """Its picture and, if it is labelled, its mask as PNG files."""
@@ -218,16 +220,18 @@ def _strip_record(strip: Strip, futures: list[Future[PatchRecord | int]]) -> Str
     return StripRecord(strip, patches, sum(result for result in results if isinstance(result, int)))
 
 
-def _put(path: Path, content: bytes) -> None:
+def _put(folder: str, name: str, content: bytes) -> None:
     """Writes a file that appears under its name only when it is whole.
 
     It is not forced to the disk one by one, which would take longer than all the rest: the record's checksums find out
-    what a power cut has damaged.
+    what a power cut has damaged. Paths are plain text, because `Path` takes a third of the time of writing.
     """
-    hidden = path.with_name(f".{path.name}.part")
+    hidden = f"{folder}/.{name}.part"
     try:
-        hidden.write_bytes(content)
-        hidden.replace(path)
+        with open(hidden, "wb") as file:
+            file.write(content)
+        os.replace(hidden, f"{folder}/{name}")
     except BaseException:
-        hidden.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(hidden)
         raise

@@ -19,6 +19,7 @@ from rasterio.errors import RasterioError
 from salakseg.data.patches import natural_key
 from salakseg.errors import DataError
 from salakseg.mapping.opening import without_place
+from salakseg.prepare.manifest import FILE_NAME
 
 PHOTOS = (".jpg", ".jpeg", ".png")
 RASTERS = (".tif", ".tiff", ".vrt")
@@ -26,6 +27,9 @@ RASTERS = (".tif", ".tiff", ".vrt")
 
 _MASK_ENDS = ("_mask", "_masks", "_label", "_labels")
 _RESERVED = ("images", "masks")  # in a data root they mean something else
+
+SPLIT_PICTURE = "splits.png"
+"""The picture of the parts, in a data root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +69,13 @@ def find_sources(paths: Sequence[Path], folder: str | None = None) -> list[Sourc
         The sources, each once, in the order of `paths`, those of a folder in natural order.
 
     Raises:
-        DataError: Nothing is there, a folder's name cannot be used, or two sources would give patches of one name.
+        DataError: Nothing is there, a name cannot be used, or two sources would give patches of one name.
     """
     if folder is not None and (folder != safe_name(folder) or folder.casefold() in _RESERVED):
         raise DataError(f"--folder {folder} is no name for a folder of patches; give one name, such as site-1.")
     found: dict[str, SourceFile] = {}
     for path in (file for given in paths for file in _expand(given)):
+        _refuse_bytes(path)
         source = SourceFile(path, folder or _folder_of(path), safe_name(path.stem))
         other = found.setdefault(source.key, source)
         if other.path.resolve() != path.resolve():
@@ -90,6 +95,15 @@ def safe_name(text: str) -> str:
     text = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]', "_", unicodedata.normalize("NFC", text))
     text = re.sub(r"[. ]+$", lambda end: "_" * len(end[0]), text)
     return re.sub(r"^[. ]", "_", text) or "_"
+
+
+def _refuse_bytes(path: Path) -> None:
+    """Refuses names that are no text, as unpacking an old archive can give: neither GDAL nor a record takes them."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path.absolute()).decode("utf-8", "replace")
+        raise DataError(f"{shown} has a name that is not UTF-8; rename the file or the folder.") from error
 
 
 def _folder_of(path: Path) -> str:
@@ -126,7 +140,10 @@ def _pictures(folder: Path) -> list[Path]:
         files = [Path(entry.path) for entry in entries if entry.is_file() and not entry.name.startswith(".")]
     files = sorted((file for file in files if file.suffix.lower() in (*RASTERS, *PHOTOS)), key=_natural)
     left_out = _masks(files)
+    if (folder / FILE_NAME).is_file():  # patches of this folder are in it as well, and pictures of their split
+        left_out.add((folder / SPLIT_PICTURE).resolve())
     for file in files:
+        _refuse_bytes(file)  # GDAL would be the first to stumble
         if file.suffix.lower() in RASTERS:
             left_out |= _not_to_cut(file)
     return [file for file in files if file.resolve() not in left_out]

@@ -18,7 +18,6 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pyogrio
-import rasterio.warp
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from salakseg.classes import ClassMap
 from salakseg.errors import DataError
 from salakseg.prepare.finding import SourceFile
 from salakseg.prepare.grid import Grid
+from salakseg.prepare.labelling.placing import project
 from salakseg.prepare.record import StripRecord
 from salakseg.prepare.windows import patch_stem
 
@@ -104,21 +104,39 @@ class CutSource:
         )
 
     def footprints(self, crs: Any) -> NDArray[np.object_]:  # noqa: ANN401
-        """The ground that each patch covers, polygons [N] in another coordinate reference system."""
+        """The ground that each patch covers, polygons [N] in another coordinate reference system.
+
+        Raises:
+            DataError: It has no place there.
+        """
         row_N5 = (self.row_N[:, None] * self.stride) + self.patch * np.array([0, 1, 1, 0, 0])
         col_N5 = (self.col_N[:, None] * self.stride) + self.patch * np.array([0, 0, 1, 1, 0])
         to = self.grid.transform
         x_N5, y_N5 = to.a * col_N5 + to.b * row_N5 + to.c, to.d * col_N5 + to.e * row_N5 + to.f
+        points_N52 = np.stack([x_N5, y_N5], axis=-1)
         if self.grid.crs != crs and len(self.row_N):
-            x, y = rasterio.warp.transform(self.grid.crs, crs, x_N5.ravel(), y_N5.ravel())
-            x_N5, y_N5 = np.reshape(x, x_N5.shape), np.reshape(y, y_N5.shape)
-        polygons: NDArray[np.object_] = shapely.orient_polygons(shapely.polygons(np.stack([x_N5, y_N5], axis=-1)))
+            points_N52 = project(points_N52.reshape(-1, 2), self.grid.crs, crs).reshape(points_N52.shape)
+            if not np.isfinite(points_N52).all():
+                raise DataError(
+                    f"{self.file} lies where its reference system has no coordinates on the globe, so that its place "
+                    "among the other sources is not known; mend its georeference, or cut it into an --out of its own."
+                )
+        polygons: NDArray[np.object_] = shapely.orient_polygons(shapely.polygons(points_N52))
         return polygons
 
 
 def class_columns(class_map: ClassMap) -> tuple[str, ...]:
     """The columns of the classes: their names, with " (class)" behind one that a column of another meaning has."""
-    return tuple(f"{name} (class)" if name.casefold() in _TAKEN else name for name in class_map.names)
+    taken = {name.casefold() for name in class_map.names}
+
+    def column(name: str) -> str:
+        if name.casefold() not in _TAKEN:
+            return name
+        while (name := f"{name} (class)").casefold() in taken:
+            pass
+        return name
+
+    return tuple(map(column, class_map.names))
 
 
 def write_index(root: Path, sources: Sequence[CutSource], class_map: ClassMap) -> bool:

@@ -9,7 +9,7 @@ from salakseg.classes import ClassMap
 from salakseg.errors import DataError, SalaksegError
 from salakseg.prepare.finding import SourceFile, find_sources
 from salakseg.prepare.manifest import Manifest, Plain, differences
-from salakseg.prepare.record import HIDDEN, Listing, StripRecord, read_record, record_path
+from salakseg.prepare.record import HIDDEN, Listing, StripRecord, files_of, read_record, record_path
 from salakseg.prepare.request import Request
 from salakseg.prepare.windows import Windows
 
@@ -67,11 +67,18 @@ def make_plan(request: Request) -> Plan:
     files = find_sources(request.sources, request.folder)
     if request.root.exists() and not request.root.is_dir():
         raise DataError(f"{request.root} is a file; name a folder for the patches.")
+    if (request.root / "images").is_dir():
+        raise DataError(
+            f"{request.root} has a folder images of its own, and training would read that alone, not the patches in "
+            "folders beside it; choose another --out."
+        )
     class_map = request.class_map()
     manifest = Manifest.read(request.root)
     _settle(manifest, request, class_map, files)
     if request.labels is None and manifest.settings["classes"] is not None:
         class_map = ClassMap.from_records(manifest.settings["classes"], str(manifest.path))
+    if request.labels is not None:
+        request.labels.check([file.path for file in files])
     listing = Listing(request.root)
     tasks, finished, changed, failed = [], [], [], []
     for file in files:
@@ -94,7 +101,7 @@ def make_plan(request: Request) -> Plan:
             finished.append(file)
             changed += listing.changed(file, finished_record(request.root, file)[1])
         else:
-            tasks.append(Task(file, made_from, windows, _begun(request, file, made_from, listing)))
+            tasks.append(Task(file, made_from, windows, _begun(request, file, made_from, listing, before is not None)))
     return Plan(class_map, manifest, tuple(tasks), tuple(finished), tuple(changed), tuple(failed))
 
 
@@ -145,9 +152,13 @@ def _anything_begun(root: Path) -> bool:
     return False
 
 
-def _begun(request: Request, file: SourceFile, made_from: Plain, listing: Listing) -> tuple[StripRecord, ...]:
+def _begun(
+    request: Request, file: SourceFile, made_from: Plain, listing: Listing, finished: bool
+) -> tuple[StripRecord, ...]:
     """What a run that was stopped has left of a source."""
     if request.overwrite:
+        if finished:
+            _refuse_strangers(request.root, file, listing)
         return ()
     path = record_path(request.root, file)
     if not path.exists():
@@ -172,6 +183,26 @@ def _begun(request: Request, file: SourceFile, made_from: Plain, listing: Listin
             f"else ({different}); repeat the command as it was, or begin anew with --overwrite and without --resume."
         )
     return tuple(strips)
+
+
+def _refuse_strangers(root: Path, file: SourceFile, listing: Listing) -> None:
+    """Refuses to cut a source anew beside files that it did not give, such as masks that were drawn by hand.
+
+    They are somebody's work, and beside other pictures of the same names they would be wrong labels. Of a source that
+    was not finished, or whose record is damaged, nobody can tell: there, all that is named after it is cut anew.
+    """
+    try:
+        _, strips = read_record(record_path(root, file))
+    except (OSError, ValueError):
+        return
+    known = {path for strip in strips for patch in strip.patches for path, _ in files_of(root, file, patch)}
+    strangers = [path for path in listing.patches(file) if path not in known]
+    if strangers:
+        more = f" and {len(strangers) - 1:,} more files were" if len(strangers) > 1 else " was"
+        raise DataError(
+            f"{strangers[0]}{more} not written by salakseg prepare, and would be taken for a part of the patches that "
+            f"are cut anew; move what is named after {file.name} elsewhere first."
+        )
 
 
 def _refuse_own_patches(file: SourceFile, root: Path) -> None:

@@ -21,6 +21,8 @@ from salakseg.prepare.windows import Strip, patch_stem
 HIDDEN = ".prepare"
 """Folder in a data root for the records."""
 
+_PATCH_FILE = re.compile(r"(.+)_patch_\d+_\d+\.\w+", re.IGNORECASE | re.DOTALL)
+
 
 class Stamp(NamedTuple):
     """A file's size in bytes and its CRC-32."""
@@ -193,7 +195,7 @@ class Listing:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._sizes: dict[Path, dict[str, int]] = {}
-        self._sources: dict[Path, set[str]] = {}
+        self._sources: dict[Path, dict[str, list[str]]] = {}
 
     def changed(self, source: SourceFile, strips: Iterable[StripRecord]) -> list[Path]:
         """The files that are gone or of another size than they were; none of them is opened."""
@@ -203,13 +205,29 @@ class Listing:
         return [path for path, stamp in files if self._of(path.parent).get(path.name) != stamp.size]
 
     def has_patches(self, source: SourceFile) -> bool:
-        """Whether a source's folder holds any patch of its name."""
-        folders = [self._root / source.folder / kind for kind in ("images", "masks")]
-        for folder in folders:
-            if folder not in self._sources:
-                names = (re.split(r"_patch_\d+_\d+\.", name.casefold())[0] for name in self._of(folder))
-                self._sources[folder] = set(names)
-        return any(source.name.casefold() in self._sources[folder] for folder in folders)
+        """Whether a source's folder holds any patch of its name, in capitals or not."""
+        return any(source.name.casefold() in self._patches_in(folder) for folder in self._folders(source))
+
+    def patches(self, source: SourceFile) -> list[Path]:
+        """The pictures and masks that are named as patches of a source, whoever wrote them."""
+        return [
+            folder / name
+            for folder in self._folders(source)
+            for name in self._patches_in(folder).get(source.name.casefold(), [])
+            if name.startswith(f"{source.name}_")
+        ]
+
+    def _folders(self, source: SourceFile) -> list[Path]:
+        return [self._root / source.folder / kind for kind in ("images", "masks")]
+
+    def _patches_in(self, folder: Path) -> dict[str, list[str]]:
+        """Names of files by the source that they are named after, without capitals."""
+        if folder not in self._sources:
+            found = self._sources[folder] = {}
+            for name in self._of(folder):
+                if match := _PATCH_FILE.fullmatch(name):
+                    found.setdefault(match[1].casefold(), []).append(name)
+        return self._sources[folder]
 
     def _of(self, folder: Path) -> dict[str, int]:
         if folder not in self._sizes:

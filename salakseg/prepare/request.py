@@ -29,11 +29,13 @@ class LabelSource:
         options: How they are read, as plain values by which a later run knows whether it was told the same.
         open: The labels of one source on its grid; None if it has none.
         files: The files that hold the labels of a source; where one has changed, its patches are out of date.
+        check: Looks at all sources together before the first is opened.
     """
 
     options: Mapping[str, Any]
     open: Callable[[Grid, Path], Labels | None]
     files: Callable[[Path], Sequence[Path]]
+    check: Callable[[Sequence[Path]], None] = lambda sources: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,11 @@ from salakseg.prepare.cut import Cutter, cut
 from salakseg.prepare.finding import SourceFile
 from salakseg.prepare.index import FILE_NAME as INDEX
 from salakseg.prepare.index import CutSource, write_index
-from salakseg.prepare.manifest import Manifest
+from salakseg.prepare.manifest import Manifest, differences
 from salakseg.prepare.plan import Plan, Task, finished_record, make_plan
-from salakseg.prepare.record import HIDDEN, Record, files_of, intact, read_record, record_path
+from salakseg.prepare.record import HIDDEN, Listing, Record, intact, record_path
 from salakseg.prepare.request import CLASS_MAPPING, Request
+from salakseg.prepare.sources import Source
 
 Progress = Callable[[int, int], None]
 """Takes the patches that are dealt with, and all of them."""
@@ -94,16 +95,19 @@ def _carry_out(request: Request, plan: Plan, progress: Progress) -> Summary:
         done += patches
         progress(done, total)
 
-    cut_now, notes, failed = [], [], []
+    cut_now, notes, failed, listing = [], [], [], Listing(request.root)
+    any_labels = False
     try:
         for task in plan.tasks:
             try:
-                notes += _cut_task(request, plan.class_map, task, count)
+                told, has_labels = _cut_task(request, plan.class_map, task, listing, count)
             except SalaksegError as error:
                 if len(plan.tasks) + len(plan.finished) + len(plan.failed) == 1:
                     raise
                 failed.append(str(error))
                 continue
+            notes += told
+            any_labels |= has_labels
             manifest.sources[str(task.file)] = task.made_from
             cut_now.append(task.file)
             if time.monotonic() - safe_at > _SAFE_EVERY:
@@ -118,14 +122,22 @@ def _carry_out(request: Request, plan: Plan, progress: Progress) -> Summary:
     write_index(request.root, everything, plan.class_map)
     manifest.indexed = True
     manifest.write()
+    if cut_now and request.labels is not None and not any_labels:
+        notes.append("the labels are of none of the sources that were cut; do they lie elsewhere, or bear other names?")
     return _summary(request.root, plan, cut_now, notes, everything, failed)
 
 
-def _cut_task(request: Request, class_map: ClassMap, task: Task, count: Callable[[int], None]) -> list[str]:
-    """Cuts a source, and returns what its user should know."""
+def _cut_task(
+    request: Request, class_map: ClassMap, task: Task, listing: Listing, count: Callable[[int], None]
+) -> tuple[list[str], bool]:
+    """Cuts a source; `listing` is of the root before the first was cut.
+
+    Returns:
+        What the user should know, and whether there are labels for the source.
+    """
     path = record_path(request.root, task.file)
     if request.overwrite:
-        _remove_patches(request.root, task.file, path)
+        _remove_patches(listing, task.file, path)
     strips = intact(request.root, task.file, task.strips)
     if task.strips:
         _remove_parts(request.root, task.file)
@@ -140,6 +152,7 @@ def _cut_task(request: Request, class_map: ClassMap, task: Task, count: Callable
         finally:
             if labels is not None:
                 labels.close()
+        _refuse_changed(task, source)
         notes = list(source.notes)
     patches = [patch for strip in record.strips.values() for patch in strip.patches]
     if not patches:
@@ -150,19 +163,23 @@ def _cut_task(request: Request, class_map: ClassMap, task: Task, count: Callable
         notes.append(f"{task.file.path}: nothing of it is labelled, though there are labels; do they lie elsewhere?")
         with suppress(OSError):  # that of another source may be in it
             (request.root / task.file.folder / "masks").rmdir()
-    return notes
+    return notes, labels is not None
 
 
-def _remove_patches(root: Path, file: SourceFile, record: Path) -> None:
-    """Removes the patches of a source that were cut before; files that a record does not name are not touched."""
+def _refuse_changed(task: Task, source: Source) -> None:
+    """Refuses to call a source finished that is no longer what its first patches were cut from."""
     try:
-        _, strips = read_record(record)
-    except (OSError, ValueError):
-        strips = []
-    for strip in strips:
-        for patch in strip.patches:
-            for path, _ in files_of(root, file, patch):
-                path.unlink(missing_ok=True)
+        different = differences(task.made_from["files"], source.state())
+    except OSError as error:
+        different = error.strerror
+    if different is not None:
+        raise DataError(f"{task.file.path} has changed while it was cut ({different}); cut it anew with --overwrite.")
+
+
+def _remove_patches(listing: Listing, file: SourceFile, record: Path) -> None:
+    """Removes what is named as patches of a source: one that stayed would be taken for a part of the new ones."""
+    for path in listing.patches(file):
+        path.unlink(missing_ok=True)
     record.unlink(missing_ok=True)
 
 

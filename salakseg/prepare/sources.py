@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 from rasterio.errors import RasterioError
 
+from salakseg.data.masks import is_deep
 from salakseg.errors import DataError
 from salakseg.mapping.opening import SourceOptions, without_place
 from salakseg.mapping.plan import resample_by
@@ -24,6 +25,7 @@ from salakseg.mapping.resampled import ResampledOrthomosaic
 from salakseg.mapping.settings import MAX_ENLARGEMENT, MAX_REDUCTION
 from salakseg.prepare.finding import PHOTOS
 from salakseg.prepare.grid import Grid
+from salakseg.prepare.parts.exif import damaged_exif_says_nothing
 
 SAME_GSD = 0.01
 """An orthomosaic whose pixels are the wanted ones but for this share is cut as it is: resampling would blur it."""
@@ -112,7 +114,7 @@ class MosaicSource:
         gsd_m: Metres a pixel; None for its own pixels.
 
     Raises:
-        DataError: The size of its pixels is not known, or they are too coarse for `gsd_m`.
+        DataError: Its pixels have no area, or their size is not known or too coarse for `gsd_m`.
     """
 
     def __init__(self, orthomosaic: Orthomosaic, gsd_m: float | None = None) -> None:
@@ -121,6 +123,11 @@ class MosaicSource:
         self._reader: Orthomosaic | ResampledOrthomosaic = orthomosaic
         self._settled = orthomosaic.options.stretch != "percentile"
         self.grid = Grid(orthomosaic.height, orthomosaic.width, orthomosaic.transform, orthomosaic.crs)
+        if self.grid.transform.is_degenerate:
+            raise DataError(
+                f"{self.path} has a georeference by which its pixels have no area; export it anew, or give it another "
+                "with `gdal_edit.py -a_ullr`."
+            )
         if gsd_m is not None:
             self._resample_to(gsd_m)
 
@@ -179,12 +186,14 @@ class PhotoSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._pixels: Pixels | None = None
-        with _errors(path), warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is what panoramas are
+        turned = 1
+        # Warnings are of panoramas, which are large, and of damaged EXIF data
+        with _errors(path), warnings.catch_warnings(action="ignore"):
             with Image.open(path) as picture:
-                # not the picture's own method: that of PNG decodes the whole file to look behind the pixels, too
-                turned = Image.Image.getexif(picture).get(ExifTags.Base.Orientation, 1)
-                if picture.mode.startswith(("I", "F")):
+                with damaged_exif_says_nothing():
+                    # not the picture's own method: that of PNG decodes the whole file to look behind the pixels, too
+                    turned = Image.Image.getexif(picture).get(ExifTags.Base.Orientation, 1)
+                if is_deep(picture):
                     raise DataError(
                         f"{path} has more than 8 bits a channel (mode {picture.mode}); convert it to 8 bits, or give "
                         "it as a TIFF with --allow-no-crs and --scale."
@@ -211,8 +220,7 @@ class PhotoSource:
         return image_CHW, valid_HW
 
     def _decode(self) -> Pixels:
-        with _errors(self.path), warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with _errors(self.path), warnings.catch_warnings(action="ignore"):
             with Image.open(self.path) as picture:
                 if picture.has_transparency_data:
                     image_HWC = np.asarray(picture.convert("RGBA"))
@@ -255,4 +263,7 @@ def _errors(path: Path) -> Iterator[None]:
         raise DataError(f"{path} does not exist; check the photo's name.") from error
     # Pillow reports a damaged picture with one of these, depending on the format.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is no readable photo ({error}); copy it anew or leave it out.") from error
+        remedy = "copy it anew or leave it out"
+        if path.suffix.lower() not in PHOTOS:  # Pillow knows few kinds of TIFF, GDAL nearly all
+            remedy += ", or cut it as an orthomosaic by --allow-no-crs, with --scale if it has more than 8 bits"
+        raise DataError(f"{path} is no readable photo ({error}); {remedy}.") from error

@@ -32,12 +32,14 @@ class CocoFile:
         images: Entries by file name: the parts of the name that the file gives, and the entry.
         stems: The same by the name's stem.
         annotations: Annotations by image id, in their order.
+        strays: How many are of an image that the file does not list.
     """
 
-    classes: dict[Any, int]
+    classes: dict[str, int]
     images: dict[str, list[tuple[tuple[str, ...], Mapping[str, Any]]]] = field(default_factory=dict)
     stems: dict[str, list[tuple[tuple[str, ...], Mapping[str, Any]]]] = field(default_factory=dict)
     annotations: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
+    strays: int = 0
 
 
 def open_coco(
@@ -61,15 +63,15 @@ def open_coco(
     Raises:
         DataError: The file is damaged, has a category that is no class, or is of another picture.
     """
-    status = path.stat()
-    coco = _read(path, class_map, status.st_mtime_ns, status.st_size)
-    record = _find_image(path, coco, source)
-    annotations = [] if record is None else coco.annotations.get(str(record.get("id")), [])
+    coco, record = _read_now(path, class_map), find_entry(path, source, class_map)
+    annotations = [] if record is None else coco.annotations.get(_id(record.get("id")), [])
     if record is None or not annotations:
         return None
     check_stated_size(path, f"the entry of {record['file_name']!r}", record, ("height", "width"), frame, source)
     lookup = ClassLookup(class_map)
     facts = LabelFacts(path, "COCO annotations", of=source)
+    if coco.strays:
+        facts.notes.append(f"{path}: {coco.strays:,} annotations left out, of images that it does not list.")
     drawn: list[Drawn] = []
     for annotation in annotations:
         where = f"{path}, annotation {annotation.get('id')} of {record['file_name']!r}"
@@ -82,6 +84,23 @@ def open_coco(
             raise DataError(f"{where} cannot be read ({error}); export the labels again.") from error
     label_HW = paint(drawn, frame, lookup, options.priority, facts, options.all_touched)
     return None if label_HW is None else (PictureLabels(label_HW, frame), facts)
+
+
+def find_entry(path: Path, source: Path, class_map: ClassMap) -> Mapping[str, Any] | None:
+    """The entry of a photo among the images of a file, the same object while the file stays the same.
+
+    Returns:
+        The entry; None if the file has none for the photo.
+
+    Raises:
+        DataError: As `open_coco`.
+    """
+    return _find_image(path, _read_now(path, class_map), source)
+
+
+def _read_now(path: Path, class_map: ClassMap) -> CocoFile:
+    status = path.stat()
+    return _read(path, class_map, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=2)
@@ -97,18 +116,26 @@ def _read(path: Path, class_map: ClassMap, *_: int) -> CocoFile:
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{path} has an image without file_name; export the labels again.") from error
     for annotation in content["annotations"]:
-        coco.annotations.setdefault(str(annotation.get("image_id")), []).append(annotation)
+        coco.annotations.setdefault(_id(annotation.get("image_id")), []).append(annotation)
+    coco.strays = sum(map(len, coco.annotations.values())) - sum(
+        len(coco.annotations.get(key, ())) for key in {_id(record.get("id")) for record in content["images"]}
+    )
     return coco
 
 
-def _classes(path: Path, content: Mapping[str, Any], lookup: ClassLookup) -> dict[Any, int]:
+def _id(value: object) -> str:
+    """An id for comparison: tools that go through tables write 7.0 or "7" for 7."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def _classes(path: Path, content: Mapping[str, Any], lookup: ClassLookup) -> dict[str, int]:
     """The class of each category that is used anywhere in the file."""
     try:
-        names = {category["id"]: category["name"] for category in content.get("categories", [])}
-        used: Counter[Any] = Counter()
+        names = {_id(category["id"]): category["name"] for category in content.get("categories", [])}
+        used: Counter[str] = Counter()
         for annotation in content["annotations"]:
             for part in annotation.get("segments_info", [annotation]):
-                used[part["category_id"]] += 1
+                used[_id(part["category_id"])] += 1
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} has an annotation or category without id or name; export the labels again.") from error
     found = {category: lookup.find(names.get(category)) for category in used}
@@ -143,9 +170,9 @@ def _common_end(one: Sequence[str], other: Sequence[str]) -> int:
 
 
 def _shape(
-    annotation: Mapping[str, Any], classes: Mapping[Any, int], frame: Frame, facts: LabelFacts
+    annotation: Mapping[str, Any], classes: Mapping[str, int], frame: Frame, facts: LabelFacts
 ) -> Iterator[Drawn]:
-    class_id = classes[annotation["category_id"]]
+    class_id = classes[_id(annotation["category_id"])]
     segmentation = annotation.get("segmentation")
     if not segmentation:
         facts.left_out["without an outline (a box or a point alone)"] += 1
@@ -173,7 +200,7 @@ def _ring(numbers: Sequence[float]) -> Any:  # noqa: ANN401
 
 
 def _segments(
-    path: Path, annotation: Mapping[str, Any], classes: Mapping[Any, int], frame: Frame, source: Path
+    path: Path, annotation: Mapping[str, Any], classes: Mapping[str, int], frame: Frame, source: Path
 ) -> Iterator[Drawn]:
     """The segments of a panoptic picture, whose colours are their ids: red + 256 green + 65536 blue."""
     name = str(annotation["file_name"])
@@ -185,4 +212,4 @@ def _segments(
     check_size(picture, "the picture of segments", (rgb_HWC.shape[0], rgb_HWC.shape[1]), frame, source)
     id_HW = rgb_HWC[..., 0] + 256 * rgb_HWC[..., 1] + 65536 * rgb_HWC[..., 2]
     for segment in annotation["segments_info"]:
-        yield Drawn(classes[segment["category_id"]], mask_HW=id_HW == int(segment["id"]))
+        yield Drawn(classes[_id(segment["category_id"])], mask_HW=id_HW == int(segment["id"]))

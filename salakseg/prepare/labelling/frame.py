@@ -78,6 +78,15 @@ def check_stated_size(
     path: Path, what: str, record: Mapping[str, Any], sides: tuple[str, str], frame: Frame, source: Path
 ) -> None:
     """As `check_size` where a file states rows and columns under two names; those that state none pass."""
-    height, width = (record.get(side) for side in sides)
-    if isinstance(height, int) and isinstance(width, int):
+    height, width = (_pixels(record.get(side)) for side in sides)
+    if height is not None and width is not None:
         check_size(path, what, (height, width), frame, source)
+
+
+def _pixels(value: object) -> int | None:
+    """A number of pixels as tools write it, such as 512, 512.0 or "512"; None for what is none."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return int(number) if number.is_integer() else None

@@ -25,6 +25,9 @@ from salakseg.prepare.labelling.photo_labels import Drawn, PictureLabels, paint
 _CIRCLE_STRAY_PX = 0.02
 """How far the polygon that stands for a circle may lie within it."""
 
+_LARGEST_CIRCLE_PX = 1e6
+"""Radius; a larger one is damaged, and would need more corners than there is memory for."""
+
 _WITHOUT_AREA = ("point", "points", "line", "linestrip")
 
 
@@ -113,6 +116,8 @@ def _circle(x: float, y: float, radius: float) -> Any:  # noqa: ANN401
     """A polygon within a circle, so fine that hardly a pixel tells them apart."""
     if radius <= 0:
         raise ValueError("a circle has no radius")
+    if radius > _LARGEST_CIRCLE_PX:
+        raise ValueError(f"a circle has a radius of {radius:.3g} pixels")
     corners = 4 * max(8, math.ceil(math.pi / 4 / math.acos(max(0.0, 1 - _CIRCLE_STRAY_PX / max(radius, 1.0)))))
     angle = np.arange(corners) * (2 * math.pi / corners)
     return shapely.Polygon(np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], axis=1))

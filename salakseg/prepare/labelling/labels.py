@@ -30,8 +30,18 @@ from salakseg.prepare.labelling.photo_labels import open_mask
 from salakseg.prepare.labelling.polygons import open_polygons
 from salakseg.prepare.labelling.rasters import RasterLabels
 from salakseg.prepare.labelling.shapes import ShapeLabels, read_within
+from salakseg.prepare.labelling.shared_labels import refuse_shared
 
-__all__ = ["Fill", "LabelOptions", "SourceLabels", "find_label_file", "open_labels", "summarise", "unused_label_files"]
+__all__ = [
+    "Fill",
+    "LabelOptions",
+    "SourceLabels",
+    "find_label_file",
+    "open_labels",
+    "refuse_shared",
+    "summarise",
+    "unused_label_files",
+]
 
 _LARGEST_PICTURE = 80_000_000
 """Pixels; a larger mask is read in windows."""
@@ -97,7 +107,7 @@ def open_labels(
     """
     if path is None:
         return None
-    file = _file_for(path, source, LABEL_SUFFIXES)
+    file = _file_for(path, source, LABEL_SUFFIXES, "the labels, a file or a folder, with --labels")
     if file is None:
         return None
     opened = _open_file(file, grid, source, class_map, options, own=path.is_dir())
@@ -117,11 +127,11 @@ def open_labels(
     return SourceLabels(labels, grid, facts, options.fill, reviewed)
 
 
-def _file_for(path: Path, source: Path, suffixes: tuple[str, ...]) -> Path | None:
+def _file_for(path: Path, source: Path, suffixes: tuple[str, ...], name: str) -> Path | None:
     if path.is_dir():
         return find_label_file(path, source, suffixes)
     if not path.exists():
-        raise DataError(f"{path} does not exist; name the labels, a file or a folder, with --labels.")
+        raise DataError(f"{path} does not exist; name {name}.")
     return path
 
 
@@ -157,7 +167,7 @@ def _open_file(
 
 
 def _open_reviewed(path: Path, grid: Grid, source: Path, options: LabelOptions) -> ShapeLabels | None:
-    file = _file_for(path, source, POLYGON_SUFFIXES)
+    file = _file_for(path, source, POLYGON_SUFFIXES, "the polygons of what was labelled with --reviewed")
     if file is None:
         return None
     opened = open_polygons(file, grid, source, None, LabelOptions(all_touched=options.all_touched))

@@ -2,6 +2,10 @@
 
 import math
 import re
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,13 +92,15 @@ def read_shot(path: Path) -> Shot | None:
     Raises:
         DataError: It is no picture.
     """
+    gps: dict[int, Any] = {}
+    camera: dict[int, Any] = {}
     try:
-        with Image.open(path) as picture:
-            exif = picture.getexif()
-            gps: dict[int, Any] = exif.get_ifd(ExifTags.IFD.GPSInfo)
-            camera: dict[int, Any] = exif.get_ifd(ExifTags.IFD.Exif)
-            xmp = picture.info.get("xmp") or exif.get(ExifTags.Base.XMLPacket) or b""
-            size = picture.size
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
+            xmp, size = picture.info.get("xmp") or b"", picture.size
+            with damaged_exif_says_nothing():
+                exif = picture.getexif()
+                xmp = xmp or exif.get(ExifTags.Base.XMLPacket) or b""
+                gps, camera = exif.get_ifd(ExifTags.IFD.GPSInfo), exif.get_ifd(ExifTags.IFD.Exif)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} is no readable photo ({error}); copy it anew or remove it.") from error
     latitude = _degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "S", 90)
@@ -117,6 +123,13 @@ def read_shot(path: Path) -> Shot | None:
         width=size[0],
         height=size[1],
     )
+
+
+@contextmanager
+def damaged_exif_says_nothing() -> Iterator[None]:
+    """Ends what is done in it at EXIF data that is damaged: the pixels may be whole all the same."""
+    with suppress(OSError, SyntaxError, ValueError, LookupError, TypeError, struct.error):
+        yield
 
 
 def _square(half: float) -> NDArray[np.float64]:

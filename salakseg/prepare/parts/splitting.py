@@ -25,6 +25,7 @@ from salakseg.errors import DataError
 from salakseg.prepare.parts.footprints import FILE_NAME, Footprints, read_footprints, write_parts
 from salakseg.prepare.parts.photo_places import find_photos, photo_footprints
 from salakseg.prepare.parts.planes import Ground, place_on_planes
+from salakseg.prepare.parts.shared_ground import shared_ground
 
 By = Literal["auto", "square", "gps", "block", "folder"]
 Bar = Callable[[str, int, int], None]
@@ -166,6 +167,13 @@ def split_after_cutting(root: Path, class_map: ClassMap, photos: Path | None, ba
         return f"attention: the split is older than the patches: {error} Or: `salakseg splits make {root} --overwrite`"
     if (root / FILE_NAME).is_file():
         write_parts(root / FILE_NAME, index, [role.value for role in uses_of_patches(index, split)])
+    shared = shared_ground(index, split)
+    if shared:
+        (one, other), anew = shared[0], f"salakseg splits make {root} --overwrite"
+        return (
+            f"attention: {path} is kept, but was made for other patches: {one.name} and {other.name}, of different "
+            f"parts, show the same ground. Make it anew with: {anew}"
+        )
     return f"split: {path} is kept"
 
 
