@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from salakseg.classes import IGNORE_INDEX, ClassMap
+from salakseg.data.ahead import read_ahead
 from salakseg.data.patches import Patch, PatchIndex
 from salakseg.data.reading import read_patch, read_picture
 from salakseg.data.splits import Role, Split
@@ -77,8 +79,10 @@ class Batch(NamedTuple):
 _GRACE = 20.0  # seconds that a worker goes on after a termination signal
 _ATTEMPTS = 100  # patches in a row that may be unreadable
 
-Item = tuple[Tensor, Tensor] | SalaksegError
-"""Image uint8 [3, H, W] and label uint8 [H, W], or what was wrong with them."""
+Item = tuple[NDArray[np.uint8], NDArray[np.uint8]] | SalaksegError
+"""Image uint8 [H, W, 3] and label uint8 [H, W], or what was wrong with them."""
+
+_AHEAD = 3  # steps that are read in advance by a thread of this process
 
 
 class PatchStream:
@@ -125,11 +129,10 @@ class PatchStream:
         except SalaksegError as error:  # returned, because a worker process would bury it in a traceback
             return error
 
-    def _read(self, position: int) -> tuple[Tensor, Tensor]:
+    def _read(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         image_HWC, label_HW = self._readable(position)
         window = random_window(image_HWC.shape[:2], self.window, window_generator(self.seed, position))
-        image_CHW = torch.from_numpy(np.ascontiguousarray(image_HWC[window].transpose(2, 0, 1)))
-        return image_CHW, torch.from_numpy(label_HW[window].copy())
+        return image_HWC[window], label_HW[window]
 
     def _readable(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Pixels and label of the first patch for this position that can be read."""
@@ -156,15 +159,18 @@ def collate(items: Sequence[Item]) -> Batch | SalaksegError:
     pairs = [item for item in items if not isinstance(item, SalaksegError)]
     if len(pairs) < len(items):
         return next(item for item in items if isinstance(item, SalaksegError))
-    sizes = torch.tensor([label.shape for _, label in pairs])
-    height, width = (int(side) for side in sizes.amax(dim=0))
-    image_BCHW = torch.zeros((len(pairs), 3, height, width), dtype=torch.uint8)
-    label_BHW = torch.full((len(pairs), height, width), IGNORE_INDEX, dtype=torch.uint8)
-    for b, (image_CHW, label_HW) in enumerate(pairs):
+    size_B2 = np.array([label_HW.shape for _, label_HW in pairs])
+    height, width = (int(side) for side in size_B2.max(axis=0))
+    image_BHWC = np.zeros((len(pairs), height, width, 3), np.uint8)
+    label_BHW = np.full((len(pairs), height, width), IGNORE_INDEX, np.uint8)
+    for b, (image_HWC, label_HW) in enumerate(pairs):
         h, w = label_HW.shape
-        image_BCHW[b, :, :h, :w] = image_CHW
+        image_BHWC[b, :h, :w] = image_HWC
         label_BHW[b, :h, :w] = label_HW
-    return Batch(image_BCHW, label_BHW, sizes)
+    # The channels stay innermost in memory: turning them round costs more than reading the patch
+    return Batch(
+        torch.from_numpy(image_BHWC).permute(0, 3, 1, 2), torch.from_numpy(label_BHW), torch.from_numpy(size_B2)
+    )
 
 
 class Steps(Dataset["_Step"]):
@@ -228,7 +234,7 @@ def step_batches(
         steps: What to read.
         first: Number of the first step.
         count: How many steps.
-        workers: Processes that read; 0 reads in this one.
+        workers: Processes that read; 0 reads in a thread of this one, which is enough for packs.
         pin_memory: Whether batches lie in page-locked memory, from which a GPU can copy by itself.
         on_skips: Called with patches that could not be read, before the step that misses them.
         start_method: How worker processes are started, such as "spawn"; None for what the system does.
@@ -239,6 +245,10 @@ def step_batches(
     Raises:
         DataError: A patch holds what it must not, or what `on_skips` raises.
     """
+    if workers == 0:
+        found_ones = read_ahead(partial(_read_step, steps, pin_memory), range(first, first + count), 1, _AHEAD)
+        yield from _batches_of(found_ones, on_skips)
+        return
     loader = DataLoader(
         steps,
         batch_size=None,
@@ -247,11 +257,25 @@ def step_batches(
         collate_fn=_as_it_is,  # a step is collated already
         pin_memory=pin_memory,
         worker_init_fn=_leave_signals_to_trainer,
-        multiprocessing_context=start_method if workers else None,
+        multiprocessing_context=start_method,
         # The loader seeds its workers from this one; the global generator belongs to dropout and must stay in step.
         generator=torch.Generator().manual_seed(0),
     )
-    for found in loader:
+    yield from _batches_of(loader, on_skips)
+
+
+def _read_step(steps: Steps, pin_memory: bool, step: int) -> _Step:
+    found = steps[step]
+    if not pin_memory:
+        return found
+    pinned = [None if batch is None else Batch(*(tensor.pin_memory() for tensor in batch)) for batch in found.batches]
+    return found._replace(batches=pinned)
+
+
+def _batches_of(
+    steps: Iterable[_Step], on_skips: Callable[[Iterable[Skip]], None]
+) -> Generator[list[Batch | None], None, None]:
+    for found in steps:
         if found.skips:
             on_skips(found.skips)
         if found.error is not None:

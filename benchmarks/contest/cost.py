@@ -9,7 +9,7 @@ from salakseg.train.recipe import Recipe
 START = 15.0
 """Seconds until a process has imported everything and read the images."""
 
-_UNIT = {"cpu": 0.9, "cuda": 0.03}  # seconds of a supervised step on an idle device, cautious
+_UNIT = {"cpu": 0.9, "cuda": 0.005}  # seconds of a supervised step on an idle device, cautious
 
 
 def passes(recipe: Recipe) -> float:

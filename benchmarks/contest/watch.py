@@ -21,6 +21,7 @@ from salakseg.classes import IGNORE_INDEX
 from salakseg.evaluate.confusion import ConfusionMatrix
 from salakseg.evaluate.formats import list_or_none
 from salakseg.evaluate.metrics import compute_metrics
+from salakseg.network.checkpoint import Checkpoint
 from salakseg.train.augment import View
 from salakseg.train.data import Batch
 from salakseg.train.loop import Trainer
@@ -53,9 +54,9 @@ class ContestTrainer(Trainer):
         self.clock.tick()
         return super().step(labelled, unlabelled)
 
-    def _save_last(self) -> None:
+    def _save(self, save: Callable[[Checkpoint], None]) -> None:
         if self.resumable:
-            super()._save_last()
+            super()._save(save)
 
 
 class Clock:
@@ -98,7 +99,7 @@ class Watch(Validation):
     def __init__(
         self, trainer: ContestTrainer, data: ContestData, side: int, best: Path, say: Callable[[str], None]
     ) -> None:
-        super().__init__(trainer.recipe.evaluation, data.training, say)
+        super().__init__(trainer.recipe.evaluation, data.training, say, trainer.skipped)
         self.trainer = trainer
         self.pictures = data.validation
         self.side = side

@@ -82,9 +82,11 @@ def _trainer(job: Job) -> ContestTrainer:
     resuming = folder.last.is_file()
     if not resuming:
         shutil.rmtree(folder.path, ignore_errors=True)
-        folder.create(recipe, data.training.split, str(fabric.device))
+        folder.create(recipe, data.training, fabric.device)
     trainer = ContestTrainer(recipe, data.training, folder, fabric, _say, load_weights=not resuming)
     trainer.resumable = job.resumable
+    if not job.resumable:
+        trainer.keeper.saved = 0  # or the state would be written before the first step
     trainer.validation = Watch(trainer, data, side, folder.path / "best.safetensors", _say)
     if resuming:
         checkpoint = load_checkpoint(folder.last)
