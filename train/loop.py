@@ -239,10 +239,11 @@ class Trainer:
         """A labelled and an unlabelled batch for each step from this one on; None before self-training begins."""
         settings, total = self.recipe.selftraining, self.recipe.schedule.iterations
         streams = [(self._stream(Role.LABELLED), 0)]
-        streams.append((self._stream(Role.UNLABELLED), min(settings.start, total) if settings.enabled else total))
+        if settings.enabled:
+            streams.append((self._stream(Role.UNLABELLED), settings.start))
         share = self.fabric.global_rank, self.fabric.world_size
         config = self.recipe.data
-        return step_batches(
+        found = step_batches(
             Steps(streams, config.batch_size, share),
             self.iteration,
             total - self.iteration,
@@ -250,6 +251,7 @@ class Trainer:
             pin_memory=self.fabric.device.type == "cuda",
             on_skips=self.skipped.add,
         )
+        return ([*batches, None][:2] for batches in found)  # supervised training reads labelled ones alone
 
     def _stream(self, role: Role) -> PatchStream:
         config, data = self.recipe.data, self.data
