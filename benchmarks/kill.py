@@ -83,6 +83,22 @@ def first_command(project: Path, run: str, iterations: int, workers: int) -> lis
     return [*words, "--checkpoint-dir", str(project / "runs" / run), "--device", "cpu", *flags]
 
 
+def time_unbroken(project: Path, iterations: int, workers: int) -> tuple[float, float]:
+    """Does the run without interruption; seconds until its first checkpoint, and from there to its end."""
+    began = project / "runs" / "unbroken" / "checkpoints" / "last.pt"
+    start = time.monotonic()
+    command = first_command(project, "unbroken", iterations, workers)
+    with subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True) as process:
+        first = start
+        while process.poll() is None and not began.exists():
+            first = time.monotonic()
+            time.sleep(0.01)
+        _, said = process.communicate()
+    if process.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} failed:\n{said}")
+    return first - start, time.monotonic() - first
+
+
 def kill_at_random(
     project: Path, run: str, iterations: int, workers: int, kills: int, longest_s: float, generator: np.random.Generator
 ) -> Iterator[Kill]:
@@ -92,7 +108,8 @@ def kill_at_random(
     while True:
         # A bare --resume, except where the run was killed before it had anything to go on from
         words = [sys.executable, "-m", "salakseg", "train", "--resume"]
-        command = words if last.exists() else first_command(project, run, iterations, workers)
+        is_begun = last.exists() or last.with_name("previous.pt").exists()
+        command = words if is_begun else first_command(project, run, iterations, workers)
         with subprocess.Popen(
             command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
         ) as process:
@@ -153,17 +170,18 @@ def main() -> int:
         project = Path(folder)
         write_patches(project / "patches")
         (project / "salakseg.toml").write_text('data_root = "patches"\n', encoding="utf-8")
-        start = time.monotonic()
-        command = first_command(project, "unbroken", asked.iterations, asked.workers)
-        subprocess.run(command, cwd=project, check=True, stderr=subprocess.DEVNULL)
-        seconds = time.monotonic() - start
-        print(f"unbroken: {asked.iterations} iterations in {seconds:.0f} s, {asked.workers} worker(s)\n", flush=True)
+        starting, training = time_unbroken(project, asked.iterations, asked.workers)
+        print(
+            f"unbroken: {starting:.0f} s to start, {training:.0f} s for {asked.iterations} iterations, "
+            f"{asked.workers} worker(s)\n",
+            flush=True,
+        )
+        # While it starts and while it trains, and seldom so late that the run is over before it was killed often enough
+        longest = starting + 1.6 * training / asked.kills
         print("| kill | after (s) | newest checkpoint | a checkpoint was being written |\n|---|---|---|---|")
         generator = np.random.default_rng(asked.seed)
         killed = 0
-        for kill in kill_at_random(
-            project, "broken", asked.iterations, asked.workers, asked.kills, seconds * 0.4, generator
-        ):
+        for kill in kill_at_random(project, "broken", asked.iterations, asked.workers, asked.kills, longest, generator):
             killed += 1
             reached = "none" if kill.reached is None else f"step {kill.reached}"
             print(

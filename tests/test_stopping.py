@@ -32,10 +32,11 @@ def smoothed(scores: list[float], smoothing: float) -> list[float]:
 @given(SCORES, CONFIGS)
 def test_it_never_fires_while_the_smoothed_curve_rises(scores: list[float], config: EvaluationConfig) -> None:
     curve = smoothed(scores[config.ignore_first :], config.smoothing)
-    if len(curve) > 1 and curve[-1] - curve[-2] > 1e-9:
+    rise = curve[-1] - curve[-2] if len(curve) > 1 else 0.0
+    if rise > 0.001 + 1e-9:
         assert is_rising(scores[config.ignore_first :], config.smoothing)
         assert stop_reason(scores, config) is None
-    if len(curve) > 1 and curve[-1] - curve[-2] < -1e-9:
+    if rise < 0.001 - 1e-9:
         assert not is_rising(scores[config.ignore_first :], config.smoothing)
 
 
@@ -69,7 +70,7 @@ def test_a_flat_curve_ends_after_exactly_the_patience(patience: int) -> None:
 
 def test_a_lucky_start_does_not_end_a_climb() -> None:
     climb = [0.6, *np.linspace(0.2, 0.55, 20)]
-    config = EvaluationConfig(patience=5)
+    config = EvaluationConfig(patience=8)
     assert all(stop_reason(climb[:n], config) is None for n in range(3, len(climb) + 1))
     # and once the climb is over, it ends
     flat = [*climb, *[0.54] * 40]

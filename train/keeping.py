@@ -5,7 +5,6 @@ when the new one is whole. A kill at any moment, a power cut or a full disk leav
 ``last.pt`` is noticed by its checksums, and the run goes on from the other.
 """
 
-import os
 import time
 import zipfile
 from collections.abc import Callable
@@ -60,15 +59,7 @@ class Keeper:
             CheckpointError: The disk is full or the folder cannot be written; what was there is left as it was.
         """
         start = self._clock()
-        run = self._run
-        coming = run.last.with_name(".last.pt.new")
-        save_checkpoint(checkpoint, coming)
-        try:
-            if run.last.exists():
-                rename(run.last, run.previous)
-            rename(coming, run.last)
-        except OSError as error:
-            raise CheckpointError(f"{run.last} could not be written ({error.strerror or error}).") from error
+        save_checkpoint(checkpoint, self._run.last, previous=self._run.previous)
         self.saved = checkpoint.iteration
         now = self._clock()
         self._until = now + (now - start) * (1 / SHARE - 1)
@@ -121,7 +112,6 @@ def _load_whole(run: RunFolder) -> Checkpoint:
 
 def clear_leftovers(run: RunFolder) -> None:
     """Removes what a kill left half-written."""
-    for path in run.last.parent.glob(".*.p*"):
-        if path.name.endswith((".partial", ".new")):
-            with suppress(OSError):
-                os.unlink(path)
+    for path in run.last.parent.glob(".*.partial"):
+        with suppress(OSError):
+            path.unlink()

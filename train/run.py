@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -167,6 +168,8 @@ class RunLog:
                 f"{run.path} cannot be written ({error.strerror}); free some room, then go on with --resume."
             ) from error
         self._say = say
+        self._hook = threading.excepthook
+        threading.excepthook = self._in_thread
         self._begin(total)
 
     def _begin(self, total: Total) -> None:
@@ -222,6 +225,12 @@ class RunLog:
         """Closes both files."""
         self._file.close()
         self.show("close")
+        threading.excepthook = self._hook
+
+    def _in_thread(self, args: threading.ExceptHookArgs) -> None:
+        """TensorBoard's own thread raises here what `show` tells in a sentence."""
+        if not (isinstance(args.exc_value, OSError) and "tensorboard" in type(args.thread).__module__):
+            self._hook(args)
 
 
 class SilentLog(RunLog):

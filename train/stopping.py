@@ -3,8 +3,8 @@
 The first ``ignore_first`` evaluations are left out as if they had not been. Among the others, in order s_1 ... s_n:
 
 - the *wait* is the number of evaluations since the last one that beat all before it;
-- the *smoothed curve* is m_1 = s_1, m_i = c m_(i-1) + (1 - c) s_i with c = ``smoothing``, and it *rises* at i where
-  m_i > m_(i-1), which is the same as s_i > m_(i-1); with c = 0 it is the curve itself.
+- the *smoothed curve* is m_1 = s_1, m_i = c m_(i-1) + (1 - c) s_i with c = ``smoothing`` (with c = 0 the curve
+  itself), and it *rises* at i where m_i - m_(i-1) > 0.001: behind a climb that is over it creeps up for ever.
 
 The run stops at the first evaluation where the wait has reached ``patience`` and the smoothed curve does not rise. An
 early lucky peak so does not end a run that is still climbing back to it. Everything follows from the scores, which
@@ -15,6 +15,9 @@ import math
 from collections.abc import Sequence
 
 from salakseg.train.settings import EvaluationConfig
+
+LEAST_RISE = 0.001
+"""Of the smoothed mIoU from one evaluation to the next."""
 
 
 def stop_reason(scores: Sequence[float], config: EvaluationConfig) -> str | None:
@@ -48,13 +51,13 @@ def evaluations_without_best(scores: Sequence[float], ignore_first: int = 0) -> 
 
 
 def is_rising(scores: Sequence[float], smoothing: float) -> bool:
-    """Whether the exponentially smoothed curve rises at its last point; a single point does not."""
+    """Whether the smoothed curve rises by more than `LEAST_RISE` at its last point; a single one does not."""
     if len(scores) < 2:
         return False
     smoothed = _number(scores[0])
     for score in map(_number, scores[1:-1]):
         smoothed = smoothing * smoothed + (1 - smoothing) * score
-    return _number(scores[-1]) > smoothed
+    return (1 - smoothing) * (_number(scores[-1]) - smoothed) > LEAST_RISE
 
 
 def _number(score: float) -> float:

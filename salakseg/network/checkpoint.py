@@ -113,8 +113,13 @@ class Checkpoint:
         return model.eval()
 
 
-def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+def save_checkpoint(checkpoint: Checkpoint, path: Path, previous: Path | None = None) -> None:
     """Writes a checkpoint; the file appears under its name only when whole.
+
+    Args:
+        checkpoint: What to write.
+        path: The file; one of that name is replaced.
+        previous: Name that the file of before gets once the new one is whole; None to let it go.
 
     Raises:
         CheckpointError: The disk is full or the folder cannot be written.
@@ -134,6 +139,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())  # else a power cut can leave the new name on an empty file
+        if previous is not None and path.exists():
+            rename(path, previous)
         rename(temporary, path)
     except (OSError, RuntimeError) as error:
         # In the middle of a file torch's writer answers a full disk with an error of its own
