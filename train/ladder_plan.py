@@ -79,17 +79,20 @@ class Plan:
         """
         if values["schema"] != _SCHEMA:
             raise ValueError(f"schema {values['schema']} is not {_SCHEMA}")
-        paths = {
-            name: None if values[name] is None else Path(values[name]) for name in ("class_mapping", "splits", "init")
-        }
+
+        def path(name: str) -> Path | None:
+            return None if values[name] is None else Path(values[name])
+
         request = Request(
             recipe=RUNGS[0],
             changes=[],
             data_root=Path(values["data_root"]),
             runs=runs,
+            class_mapping=path("class_mapping"),
             num_classes=values["num_classes"],
+            splits=path("splits"),
             gsd_m=values["gsd_m"],
-            **paths,
+            init=path("init"),
         )
         changes = {rung: dict(values["changes"][rung]) for rung in RUNGS}
         return cls(LadderConfig.model_validate(values["ladder"]), bool(values["continue"]), changes, request)

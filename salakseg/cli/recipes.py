@@ -17,11 +17,10 @@ def recipes(context: typer.Context) -> None:
 
     if context.invoked_subcommand is not None:
         return
+    columns = ("recipe", "builds on", "what it is for")
     rows = [[about.name, " <- ".join(about.chain[:-1]) or "-", about.purpose] for about in about_recipes()]
-    stdout.print(table(("recipe", "builds on", "what it is for"), rows, left=("recipe", "builds on", "what it is for")))
-    say(
-        "\nevery value with its meaning: salakseg recipes show NAME; with what is special here: salakseg train --dry-run"
-    )
+    stdout.print(table(columns, rows, left=columns))
+    say("every value with its meaning: salakseg recipes show NAME; what would run here: salakseg train --dry-run")
 
 
 @app.command()

@@ -39,7 +39,7 @@ def train(
         str | None,
         typer.Option(
             metavar="1|2|3|4|auto",
-            help="Short for --recipe phase1 to phase4; auto: phase 1, and phases 2 and 3 while the best mIoU is too low.",
+            help="Short for --recipe phase1 to phase4; auto: phase 1, then 2 and 3 while the best mIoU is too low.",
             rich_help_panel=_RECIPE,
         ),
     ] = None,
@@ -216,7 +216,8 @@ def _train_one(request: "Request", project_recipe: Mapping[str, Any]) -> None:
 
 
 def _resume(run: Path | None, project: "Project", data_root: Path | None, patience: int | None, device: str) -> None:
-    from salakseg.train.ladder import is_ladder, read_plan
+    from salakseg.train.ladder import is_ladder
+    from salakseg.train.ladder_plan import read_plan
     from salakseg.train.start import resume_run
     from salakseg.train.unfinished import newest_unfinished
 
