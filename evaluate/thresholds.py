@@ -199,7 +199,10 @@ def recipe_fragment(analysis: ThresholdAnalysis, class_map: ClassMap, base: str)
         values.append(round(value, 2))
         lines.append(f"{value:.2f}  {c.name} {told}")
     others = [value for class_id, value in enumerate(values) if class_id != BACKGROUND]
-    table = {"base": base, "selftraining": {"background_threshold": values[BACKGROUND], "thresholds": others}}
+    # Thresholds count where self-training keeps pixels by them, which not every recipe does
+    counts = {"enabled": True, "keep": "fixed"}
+    thresholds = {"background_threshold": values[BACKGROUND], "thresholds": others}
+    table = {"base": base, "selftraining": counts | thresholds}
     comment = "".join(f"# {' '.join(line.split())}\n" for line in lines)
     return f"{comment}\n{tomli_w.dumps(table)}"
 

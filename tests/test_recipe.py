@@ -75,8 +75,10 @@ def test_what_all_of_them_share(name: str) -> None:
 
 
 def test_phases_by_number() -> None:
-    assert [load_recipe(PHASES[n]).name for n in (1, 2, 3)] == ["phase1", "phase2", "phase3"]
-    assert set(recipe_names()) == {"v3", "phase1", "phase2", "phase3", "quick"}
+    assert {number: load_recipe(name).name for number, name in PHASES.items()} == {
+        1: "phase1", 2: "phase2", 3: "phase3", 4: "phase4"
+    }  # fmt: skip
+    assert {*PHASES.values(), "v3", "quick", "supervised"} <= set(recipe_names())
 
 
 def test_later_changes_win_and_the_rest_stays() -> None:

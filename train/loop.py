@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from salakseg.classes import IGNORE_INDEX
 from salakseg.data.splits import Role
-from salakseg.errors import CheckpointError, TrainingError
+from salakseg.errors import CheckpointError, TrainingError, first_line
 from salakseg.network.checkpoint import Checkpoint, save_checkpoint
 from salakseg.network.heads import Logits
 from salakseg.network.model import Segmenter
@@ -147,6 +147,9 @@ class Trainer:
                         raise Interrupted
             if self.is_last:
                 log.write("event", self.iteration, {"event": "finished"})
+        except Exception as error:
+            log.write("event", self.iteration, {"event": "failed", "reason": first_line(error)})
+            raise
         finally:
             try:
                 self._save(self.keeper.save)

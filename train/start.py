@@ -14,6 +14,7 @@ from salakseg.data.patches import index_patches
 from salakseg.data.splits import Role, Split
 from salakseg.errors import ClassMapError, DataError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
+from salakseg.train.initial import load_initial, start_from
 from salakseg.train.keeping import clear_leftovers, load_newest
 from salakseg.train.loop import Trainer
 from salakseg.train.parallel import make_fabric
@@ -42,6 +43,7 @@ class Request:
         device: "auto", "cpu", "cuda" or "mps".
         dry_run: Write nothing.
         cache: Pack the patches first, unless they are.
+        init: A checkpoint whose moving average the network starts from, in the encoder's weights' place.
     """
 
     recipe: str
@@ -56,6 +58,7 @@ class Request:
     device: str = "auto"
     dry_run: bool = False
     cache: bool = False
+    init: Path | None = None
 
 
 def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
@@ -74,7 +77,8 @@ def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
     check_num_classes(class_map, request.num_classes)
     if recipe.selftraining.enabled:
         recipe.selftraining.threshold_of_each(len(class_map))  # refuse a wrong number before the masks are read
-    run = RunFolder(request.run_folder or _fresh_folder(request.runs, recipe.name))
+    initial = None if request.init is None else load_initial(request.init, recipe.network, class_map)
+    run = RunFolder(request.run_folder or fresh_folder(request.runs, recipe.name))
     fabric = make_fabric(request.device, recipe)
     if fabric.is_global_zero:
         run.refuse_taken()
@@ -97,7 +101,10 @@ def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
             "--set selftraining.enabled=false."
         )
     say(f"{recipe.schedule.iterations:,} steps of recipe {recipe.name} on {fabric.device}; the run is {run.path}")
-    trainer = Trainer(recipe, data, run, fabric, say)
+    trainer = Trainer(recipe, data, run, fabric, say, load_weights=initial is None)
+    if initial is not None:
+        start_from(trainer, initial)
+        say(f"weights: the moving average of {request.init}, step {initial.iteration:,}; all else begins anew")
     if not request.dry_run and fabric.is_global_zero:
         if new_split is not None:
             keep_split(data.split, new_split, say)
@@ -187,7 +194,8 @@ def _recipe_of(checkpoint: Checkpoint, path: Path, patience: int | None) -> Reci
     return recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"patience": patience})})
 
 
-def _fresh_folder(runs: Path, name: str) -> Path:
+def fresh_folder(runs: Path, name: str) -> Path:
+    """A dated folder that is not there yet."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = runs / f"{stamp}-{name}"
     number = 1

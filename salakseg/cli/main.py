@@ -22,7 +22,9 @@ from salakseg.cli import (
     packing,
     predicting,
     preparing,
+    recipes,
     reporting,
+    runs,
     splitting,
     training,
 )
@@ -87,7 +89,8 @@ app.command("stats")(checking.stats)
 app.add_typer(splitting.app, name="splits")
 app.command("prepare")(preparing.prepare)
 app.command("train")(training.train)
-app.command("recipes")(training.recipes)
+app.command("runs")(runs.runs)
+app.add_typer(recipes.app, name="recipes")
 app.command("report")(reporting.report)
 app.command("export")(exporting.export)
 app.command("info")(info.info)

@@ -1,13 +1,27 @@
-"""``salakseg train`` and ``salakseg recipes``."""
+"""``salakseg train``."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from salakseg.cli.choices import Device
 from salakseg.cli.console import INTERRUPTED, progress_bar, say, stdout
+from salakseg.cli.estimates import show_estimate
+from salakseg.cli.tables import duration, score, table
 from salakseg.errors import ProjectError, RecipeError
+
+if TYPE_CHECKING:
+    from salakseg.project import Project
+    from salakseg.train.ladder import Rung
+    from salakseg.train.ladder_plan import Plan
+    from salakseg.train.loop import Trainer
+    from salakseg.train.start import Request
+
+_LADDER = "auto"
+"""What ``--phase`` takes for all phases, one after the other."""
 
 _RECIPE = "Recipe"
 _TEAM = "Settings of the field team's notes"
@@ -18,10 +32,28 @@ def train(
         Path | None, typer.Argument(help="With --resume: folder of the run. Default: the newest unfinished one.")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="v3, phase1, phase2, phase3, quick, or a TOML file.", rich_help_panel=_RECIPE)
+        str | None,
+        typer.Option(help="A name that `salakseg recipes` lists, or a TOML file.", rich_help_panel=_RECIPE),
     ] = None,
     phase: Annotated[
-        int | None, typer.Option(min=1, max=3, help="Short for --recipe phase1, 2 or 3.", rich_help_panel=_RECIPE)
+        str | None,
+        typer.Option(
+            metavar="1|2|3|4|auto",
+            help="Short for --recipe phase1 to phase4; auto: phase 1, then 2 and 3 while the best mIoU is too low.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
+    go_on: Annotated[
+        bool,
+        typer.Option(
+            "--continue",
+            help="With --phase auto: a phase starts from the best weights of the one before.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = False,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint to take the first weights from; all else begins anew.", rich_help_panel=_RECIPE),
     ] = None,
     setting: Annotated[
         list[str] | None,
@@ -58,7 +90,8 @@ def train(
         bool | None, typer.Option("--deterministic/--no-deterministic", help="The same bits in every run; slower.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, show the recipe, write and train nothing.")
+        bool,
+        typer.Option("--dry-run", help="Show recipe, data, time and memory, measured on three steps; write nothing."),
     ] = False,
     num_classes: Annotated[
         int | None, typer.Option(help="Checked against the class map.", rich_help_panel=_TEAM)
@@ -92,10 +125,9 @@ def train(
 ) -> None:
     """Train a network on labelled and unlabelled patches; without --recipe or --phase by the v3 recipe."""
     from salakseg.project import load_project
-    from salakseg.train.guard import Interrupted
-    from salakseg.train.recipe import PHASES, parse_setting, recipe_toml
-    from salakseg.train.start import Request, resume_run, start_run
-    from salakseg.train.unfinished import newest_unfinished
+    from salakseg.train.keys import nest
+    from salakseg.train.recipe import parse_setting
+    from salakseg.train.start import Request
 
     project = load_project()
     flags = {
@@ -111,42 +143,100 @@ def train(
         "performance.deterministic": deterministic,
     }
     given = {key: value for key, value in flags.items() if value is not None}
-    if recipe is not None and phase is not None:
-        raise RecipeError("--recipe and --phase name a recipe both; give one of them.")
     if run is not None and not resume:
         raise RecipeError(f"What shall be done with {run}? Write --resume {run} to go on with it.")
-    with progress_bar("reading masks", "masks") as progress:
-        if resume:
-            others = [recipe, phase, setting, checkpoint_dir, gsd, splits, num_classes, dry_run, cache]
-            if set(given) - {"evaluation.patience"} or any(others):
-                raise RecipeError(
-                    "--resume keeps the run's recipe and folder; only --early-stop-patience, --data-root and --device "
-                    "may be given with it."
-                )
-            path = run or newest_unfinished(project.runs_folder, say)
-            trainer = resume_run(path, data_root, early_stop_patience, device.value, say, progress)
-        else:
-            root = data_root or project.data_root
-            if root is None:
-                raise ProjectError("Where are the patches? Give --data-root, or data_root in salakseg.toml.")
-            request = Request(
-                recipe=recipe or (PHASES[phase] if phase else "v3"),
-                changes=[project.recipe, *(_nest(k, v) for k, v in given.items()), *map(parse_setting, setting or [])],
-                data_root=root,
-                runs=project.runs_folder,
-                class_mapping=class_mapping or project.class_mapping,
-                num_classes=num_classes,
-                splits=splits,
-                run_folder=checkpoint_dir,
-                gsd_m=gsd,
-                device=device.value,
-                dry_run=dry_run,
-                cache=cache,
+    if resume:
+        others = [recipe, phase, go_on, init, setting, checkpoint_dir, gsd, splits, num_classes, dry_run, cache]
+        if set(given) - {"evaluation.patience"} or any(others):
+            raise RecipeError(
+                "--resume keeps the run's recipe and folder; only --early-stop-patience, --data-root and --device "
+                "may be given with it."
             )
-            trainer = start_run(request, say, progress)
-    if dry_run:
-        stdout.print(recipe_toml(trainer.recipe), markup=False, soft_wrap=True)
+        _resume(run, project, data_root, early_stop_patience, device.value)
         return
+    root = data_root or project.data_root
+    if root is None:
+        raise ProjectError("Where are the patches? Give --data-root, or data_root in salakseg.toml.")
+    name = _recipe_name(recipe, phase)
+    if go_on and name != _LADDER:
+        raise RecipeError("--continue is for --phase auto; a single run starts from other weights with --init.")
+    request = Request(
+        recipe=name,
+        changes=[*(nest(k, v) for k, v in given.items()), *map(parse_setting, setting or [])],
+        data_root=root,
+        runs=project.runs_folder,
+        class_mapping=class_mapping or project.class_mapping,
+        num_classes=num_classes,
+        splits=splits,
+        run_folder=checkpoint_dir,
+        gsd_m=gsd,
+        device=device.value,
+        dry_run=dry_run,
+        cache=cache,
+        init=init,
+    )
+    if name == _LADDER:
+        _climb_new(request, project.recipe, go_on)
+    else:
+        _train_one(request, project.recipe)
+
+
+def _recipe_name(recipe: str | None, phase: str | None) -> str:
+    """The recipe that is asked for, or `_LADDER`."""
+    from salakseg.train.recipe import PHASES
+
+    if recipe is not None and phase is not None:
+        raise RecipeError("--recipe and --phase name a recipe both; give one of them.")
+    if phase is None:
+        return recipe or "v3"
+    names = {str(number): name for number, name in PHASES.items()} | {_LADDER: _LADDER}
+    if phase not in names:
+        raise RecipeError(f"--phase: there is no phase {phase!r}; it takes {', '.join(names)}.")
+    return names[phase]
+
+
+def _train_one(request: "Request", project_recipe: Mapping[str, Any]) -> None:
+    from salakseg.train.effect import idle_settings
+    from salakseg.train.recipe import resolve
+    from salakseg.train.start import start_run
+
+    if any("ladder" in change for change in request.changes):
+        raise RecipeError("The settings of ladder have no effect without --phase auto.")
+    project = {key: value for key, value in project_recipe.items() if key != "ladder"}
+    resolved = resolve(request.recipe, request.changes, project)
+    if idle := idle_settings(resolved):
+        say(f"salakseg.toml: without effect in recipe {resolved.recipe.name}: {', '.join(one.text for one in idle)}")
+    request = replace(request, changes=[project, *request.changes])
+    with progress_bar("reading masks", "masks") as progress:
+        trainer = start_run(request, say, progress)
+    if request.dry_run:
+        show_estimate(resolved, trainer)
+    else:
+        _run(trainer)
+
+
+def _resume(run: Path | None, project: "Project", data_root: Path | None, patience: int | None, device: str) -> None:
+    from salakseg.train.ladder import is_ladder
+    from salakseg.train.ladder_plan import read_plan
+    from salakseg.train.start import resume_run
+    from salakseg.train.unfinished import newest_unfinished
+
+    path = run or newest_unfinished(project.runs_folder, say)
+    if run is None and is_ladder(path.parent):
+        path = path.parent
+    if is_ladder(path):
+        if patience is not None:
+            raise RecipeError("--early-stop-patience was fixed when the ladder began; resume one of its runs with it.")
+        _climb(path, read_plan(path), device, data_root)
+        return
+    with progress_bar("reading masks", "masks") as progress:
+        trainer = resume_run(path, data_root, patience, device, say, progress)
+    _run(trainer)
+
+
+def _run(trainer: "Trainer") -> None:
+    from salakseg.train.guard import Interrupted
+
     folder = trainer.run_folder
     try:
         with progress_bar("training", "steps") as progress:
@@ -158,16 +248,51 @@ def train(
     say(f"done; best validation mIoU without background {best:.4f}, next: salakseg report {folder.best}")
 
 
-def recipes(
-    name: Annotated[str | None, typer.Argument(help="Recipe to show in full.")] = None,
-) -> None:
-    """List the recipes, or show every setting of one."""
-    from salakseg.train.recipe import load_recipe, recipe_names, recipe_toml
+def _climb_new(request: "Request", project_recipe: Mapping[str, Any], go_on: bool) -> None:
+    from salakseg.train.ladder import open_ladder
+    from salakseg.train.ladder_plan import RUNGS, make_plan
+    from salakseg.train.recipe import resolve
+    from salakseg.train.start import start_run
 
-    for line in recipe_names() if name is None else recipe_toml(load_recipe(name)).splitlines():
-        stdout.print(line, markup=False)
+    plan = make_plan(replace(request, run_folder=None), request.changes, project_recipe, go_on, say)
+    if not request.dry_run:
+        folder = open_ladder(plan, request.run_folder, request.runs, say)
+        _climb(folder, plan, request.device, None, request.cache)
+        return
+    for rung in RUNGS:
+        resolved = resolve(rung, [plan.changes[rung]])
+        with progress_bar("reading masks", "masks") as progress:
+            trainer = start_run(replace(request, recipe=rung, changes=[plan.changes[rung]]), say, progress)
+        show_estimate(resolved, trainer)
+        del trainer
 
 
-def _nest(key: str, value: object) -> dict[str, Any]:
-    section, setting = key.split(".")
-    return {section: {setting: value}}
+def _climb(folder: Path, plan: "Plan", device: str, data_root: Path | None, cache: bool = False) -> None:
+    from salakseg.train.guard import Interrupted
+    from salakseg.train.ladder import CAVEAT, best_rung, climb
+
+    say(f"attention: {CAVEAT}")
+    try:
+        rungs = climb(folder, plan, device, say, progress_bar, data_root, cache)
+    except Interrupted:
+        say(f"stopped; go on with the same command, or with: salakseg train --resume {folder}")
+        raise typer.Exit(INTERRUPTED) from None
+    stdout.print(_summary(rungs))
+    say(f"done; next: salakseg report {best_rung(rungs) / 'checkpoints' / 'best.pt'}")
+
+
+def _summary(rungs: "Sequence[Rung]") -> object:
+    """The table at the end of a ladder."""
+    columns = ("phase", "steps", "mIoU without", "with background", "at step", "time", "ended", "then")
+    rows = []
+    for rung in rungs:
+        run, best = rung.run, rung.run.best
+        scores = (
+            ["-", "-", "-"]
+            if best is None
+            else [score(best.miou_without_background), score(best.miou_with_background), f"{best.iteration:,}"]
+        )
+        ended = f"{run.state.value}: {run.reason}" if run.reason else run.state.value
+        steps = f"{run.iteration:,} of {run.planned:,}"
+        rows.append([run.path.name, steps, *scores, duration(run.seconds), ended, rung.verdict])
+    return table(columns, rows, left=("phase", "ended", "then"))

@@ -16,7 +16,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class NetworkConfig(BaseModel):
     """Encoder, decoder and heads."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     architecture: str = "deeplabv3plus"
     """Decoder of segmentation-models-pytorch."""
