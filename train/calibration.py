@@ -44,7 +44,9 @@ class Precision:
         """The same of each predicted class, float64 [K]; NaN for a class that is not predicted."""
         counts_KK = self.matrix.counts
         kept_K = counts_KK.sum(axis=0)
-        return np.divide(counts_KK.diagonal(), kept_K, out=np.full(len(kept_K), np.nan), where=kept_K > 0)
+        right_K = np.full(len(kept_K), np.nan)
+        np.divide(counts_KK.diagonal(), kept_K, out=right_K, where=kept_K > 0)
+        return right_K
 
     @property
     def kept(self) -> float:

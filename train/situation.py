@@ -86,7 +86,7 @@ class Situation:
     def swallower(self) -> int | None:
         """The class that has taken more than half of what the labels give to all others, None without one.
 
-        The share that the labels give it is 1 - r; it swallows where the pseudo-labels leave the others less than r / 2.
+        Labels that give it 1 - r leave r to the others; it swallows where pseudo-labels leave them less than r / 2.
         """
         reading = self.now
         kept, labelled = math.fsum(reading.kept_K), math.fsum(reading.labelled_K)
@@ -103,9 +103,8 @@ class Situation:
             return ""
         kept_K, labelled_K = self._histograms()
         name = self.now.classes[k] if k < len(self.now.classes) else f"class {k}"
-        return (
-            f"{name} makes {kept_K[k] / sum(kept_K):.1%} of the kept pixels and {labelled_K[k] / sum(labelled_K):.1%}"
-        )
+        kept, labelled = kept_K[k] / sum(kept_K), labelled_K[k] / sum(labelled_K)
+        return f"{name} makes {kept:.1%} of the kept pixels and {labelled:.1%}"
 
     @property
     def usual_gradient(self) -> float:

@@ -17,6 +17,7 @@ from salakseg.cli import (
     assessing,
     checking,
     demo,
+    diagnosing,
     exporting,
     info,
     packing,
@@ -88,6 +89,7 @@ app.add_typer(splitting.app, name="splits")
 app.command("prepare")(preparing.prepare)
 app.command("train")(training.train)
 app.command("recipes")(training.recipes)
+app.command("diagnose")(diagnosing.diagnose)
 app.command("report")(reporting.report)
 app.command("export")(exporting.export)
 app.command("info")(info.info)
