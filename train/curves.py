@@ -1,7 +1,7 @@
 """Curves of training runs from files of many makes, as the records of a log.
 
-A run's own ``metrics.jsonl`` is read as it is; besides there are tables (CSV) and JSON, with a row or an object for each
-evaluation.
+A run's own ``metrics.jsonl`` is read as it is; besides there are tables (CSV) and JSON, with a row or an object for
+each evaluation.
 """
 
 import csv
@@ -22,9 +22,9 @@ def read_curve(path: Path, plan: Plan) -> list[dict[str, Any]]:
     """Reads the records of a run.
 
     Args:
-        path: ``metrics.jsonl`` of a run, a CSV file with a header, or a JSON file with a list of objects or an object of
-            lists. Each row has an iteration (``iteration`` or ``step``) and a validation mIoU (``miou`` or ``val_miou``),
-            and whatever else a log has, such as ``kept_share`` or ``train_miou``. Shares run from 0 to 1.
+        path: ``metrics.jsonl`` of a run, a CSV file with a header, or a JSON file with a list of objects or an object
+            of lists. Each row has an iteration (``iteration`` or ``step``) and a validation mIoU (``miou`` or
+            ``val_miou``), and whatever else a log has, such as ``kept_share`` or ``train_miou``; shares run to 1.
         plan: What was planned; where it tells that patience ran out, the last record says so.
 
     Returns:

@@ -58,12 +58,14 @@ class Situation:
     @property
     def drop(self) -> float:
         """The best mIoU so far minus this one."""
-        return round(self.best.miou - self.now.miou, 6)
+        return _below(self.best.miou, self.now.miou)
 
     @property
     def streak(self) -> int:
         """Evaluations up to now in a row that were clearly below the best; going back to the best begins anew."""
-        fallen = takewhile(lambda reading: self.best.miou - reading.miou > NOISE, reversed(self._since_rollback()))
+        fallen = takewhile(
+            lambda reading: _below(self.best.miou, reading.miou) > NOISE, reversed(self._since_rollback())
+        )
         return sum(1 for _ in fallen)
 
     @property
@@ -75,7 +77,7 @@ class Situation:
     def precision_streak(self) -> int:
         """Evaluations up to now in a row whose precision was clearly below the best."""
         best, since = self.best_precision, reversed(self._since_rollback())
-        return sum(1 for _ in takewhile(lambda reading: best - reading.precision > PRECISION_FALL, since))
+        return sum(1 for _ in takewhile(lambda reading: _below(best, reading.precision) > PRECISION_FALL, since))
 
     @property
     def taught(self) -> int:
@@ -138,6 +140,10 @@ class Situation:
     def _since_rollback(self) -> list[Reading]:
         back = [place for place, reading in enumerate(self.readings) if reading.rolled_back]
         return list(self.readings[back[-1] if back else 0 :])
+
+
+def _below(best: float, value: float) -> float:
+    return round(best - value, 6)  # 0.60 - 0.59 is a little more than 0.01 in binary
 
 
 def situation_of(

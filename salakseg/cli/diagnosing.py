@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 def diagnose(
     curve: Annotated[
         Path,
-        typer.Argument(help="metrics.jsonl of a run (or its folder), or a curve as CSV or JSON: iteration, miou, ..."),
+        typer.Argument(help="A run's metrics.jsonl or folder, or a curve as CSV or JSON: iteration, miou, ..."),
     ],
     recipe: Annotated[
         str | None,
-        typer.Option(help="Recipe that it was trained by. Default: recipe.toml beside metrics.jsonl, if any."),
+        typer.Option(help="Recipe that it was trained by. Default: the run's recipe.toml, if any."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -55,7 +55,7 @@ def diagnose(
         print(json.dumps(content, indent=2))
         return
     for part in _page(path, judged, alarms):
-        stdout.print(part)
+        stdout.print(part, soft_wrap=hasattr(part, "plain"))
 
 
 def _page(path: Path, judged: list[list["Judgement"]], alarms: list["Judgement"]) -> list["RenderableType"]:
@@ -78,7 +78,6 @@ def _page(path: Path, judged: list[list["Judgement"]], alarms: list["Judgement"]
         parts += [head, Padding(told, (0, 0, 0, 2))]
     table = Table(box=None, pad_edge=False, title="\nAt the last evaluation", title_justify="left", show_header=False)
     for judgement in judged[-1]:
-        table.add_row(
-            Text(judgement.quantity), Text(judgement.level, style=styles[judgement.level]), Text(judgement.seen)
-        )
+        level = Text(judgement.level, style=styles[judgement.level])
+        table.add_row(Text(judgement.quantity), level, Text(judgement.seen))
     return [*parts, table]
