@@ -178,9 +178,7 @@ def plain(root: Path, device: torch.device, arguments: argparse.Namespace) -> fl
     labelled = plain_batches(root, trainer, Role.LABELLED, arguments.crop)
     unlabelled = plain_batches(root, trainer, Role.UNLABELLED, arguments.crop)
     model.train()
-    torch.backends.cudnn.benchmark = (
-        False  # trying out float32 kernels takes a minute, and such loops do not ask for it
-    )
+    torch.backends.cudnn.benchmark = False  # such loops do not ask for it, and it takes a minute in float32
 
     def loss_of(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         ce = functional.cross_entropy(logits, label, weights, ignore_index=255)

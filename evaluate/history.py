@@ -16,7 +16,7 @@ from salakseg.errors import ReportError
 Series = tuple[tuple[int, float], ...]
 """Pairs of (iteration, value) by rising iteration; a value that was logged as undefined is NaN."""
 
-_KINDS = ("train", "val")
+_KINDS = ("train", "val", "watch")
 
 _KEYS = {
     "miou_without_background": "val_miou",
@@ -195,12 +195,27 @@ def finite(series: Series) -> Series:
 def read_history(path: Path, recipe: Mapping[str, Any]) -> TrainingHistory:
     """Reads the log of a run.
 
-    A line that cannot be read, such as the last one of a run that was killed, and a record of an unknown kind are
-    passed over. An empty log, of a run that has logged nothing yet, gives an empty history.
-
     Args:
         path: The run's ``metrics.jsonl``.
         recipe: The recipe as the checkpoint keeps it; empty if unknown.
+
+    Raises:
+        ReportError: The file cannot be read, or no line of it is a record.
+    """
+    return history_of(read_records(path), Plan.from_recipe(recipe), str(path))
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Reads the records of a run's log, of all kinds.
+
+    A line that cannot be read, such as the last one of a run that was killed, is passed over. An empty log, of a run
+    that has logged nothing yet, gives none.
+
+    Args:
+        path: The run's ``metrics.jsonl``.
+
+    Returns:
+        Plain values with at least ``kind`` and ``iteration`` each, in the order of the file.
 
     Raises:
         ReportError: The file cannot be read, or no line of it is a record.
@@ -214,8 +229,7 @@ def read_history(path: Path, recipe: Mapping[str, Any]) -> TrainingHistory:
     records = [record for line in lines if (record := _record(line)) is not None]
     if not records and any(line.strip() for line in lines):
         raise ReportError(f"{path} is no training log: no line is a record; take metrics.jsonl of the run's folder.")
-    known = [record for record in records if record["kind"] in _KINDS]
-    return _history(known, Plan.from_recipe(recipe), str(path), whole=True)
+    return records
 
 
 def history_of_records(records: Iterable[Mapping[str, Any]], recipe: Mapping[str, Any]) -> TrainingHistory:
@@ -228,23 +242,47 @@ def history_of_records(records: Iterable[Mapping[str, Any]], recipe: Mapping[str
     Raises:
         ReportError: A figure is impossible.
     """
-    sound = [record for record in records if _is_record(record)]
-    return _history(sound, Plan.from_recipe(recipe), "The checkpoint's history", whole=False)
+    sound = [{"kind": "val", **record} for record in records if _is_record(record)]
+    return history_of(sound, Plan.from_recipe(recipe), "The checkpoint's history", whole=False)
 
 
-def _history(records: Sequence[Mapping[str, Any]], plan: Plan, source: str, whole: bool) -> TrainingHistory:
+def history_of(records: Sequence[Mapping[str, Any]], plan: Plan, source: str, whole: bool = True) -> TrainingHistory:
+    """The history in the records of a log; kinds that hold no series are passed over.
+
+    Args:
+        records: See `read_records`.
+        plan: What had been planned.
+        source: Where the records come from, for the message.
+        whole: Whether the records reach to the end of the run.
+
+    Raises:
+        ReportError: A figure is impossible.
+    """
     series: dict[str, list[tuple[int, float]]] = {name: [] for name in _KEYS.values()}
     for record in records:
+        if record["kind"] not in _KINDS:
+            continue
         for key, name in _KEYS.items():
             value = record.get(key, "")
             if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
                 series[name].append((int(record["iteration"]), _float(value)))
     try:
-        stop = _stopped_early(tuple(series["val_miou"]), plan, whole)
+        stop = _says_stopped(records) or _stopped_early(tuple(series["val_miou"]), plan, whole)
         values: dict[str, Any] = {name: tuple(pairs) for name, pairs in series.items()}
         return TrainingHistory(plan=plan, stopped_early=stop, **values)
     except ValueError as error:
         raise ReportError(f"{source} is damaged ({error}); is it of another program?") from error
+
+
+STOPPED_EARLY = "stopped early"
+"""The ``event`` of the record that says so."""
+
+
+def _says_stopped(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the log itself says so, of its last evaluation: a run that was gone on with has the record further up."""
+    last = max((record["iteration"] for record in records if record["kind"] == "val"), default=None)
+    stops = [r["iteration"] for r in records if r["kind"] == "event" and r.get("event") == STOPPED_EARLY]
+    return last in stops
 
 
 def _stopped_early(val_miou: Series, plan: Plan, whole: bool) -> bool | None:

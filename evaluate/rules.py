@@ -78,7 +78,7 @@ HIGH_THRESHOLD = 0.90
 """A threshold from which on raising it further is no remedy."""
 
 
-def _past(iterations: int, c: Course) -> float:
+def past(iterations: int, c: Course) -> float:
     """One of the field team's edges for a plan.
 
     They were written for plans of 50,000 and more. A plan of 600 iterations cannot reach 15,000, so below 50,000 the
@@ -184,17 +184,17 @@ RULES: tuple[Rule, ...] = (
     ),
     # ---- how far it came
     Rule(
-        LENGTH, "warning", lambda c: c.stopped_early is True and c.ended < _past(TOO_EARLY, c) and c.fell,
+        LENGTH, "warning", lambda c: c.stopped_early is True and c.ended < past(TOO_EARLY, c) and c.fell,
         "The run stopped early, at {c.ended:,.0f}{c.of_plan} iterations, when its patience{c.patience_text} ran out.",
         "Find the cause of the fall before raising the patience: patience alone lets the same training go on.",
     ),
     Rule(
-        LENGTH, "warning", lambda c: c.stopped_early is True and c.ended < _past(TOO_EARLY, c),
+        LENGTH, "warning", lambda c: c.stopped_early is True and c.ended < past(TOO_EARLY, c),
         "The run stopped early, at {c.ended:,.0f}{c.of_plan} iterations, when its patience{c.patience_text} ran out.",
         "Raise --early-stop-patience.",
     ),
     Rule(
-        LENGTH, "good", lambda c: c.stopped_early is True and c.ended >= _past(TOO_EARLY, c),
+        LENGTH, "good", lambda c: c.stopped_early is True and c.ended >= past(TOO_EARLY, c),
         "The run stopped at {c.ended:,.0f}{c.of_plan} iterations, when its patience{c.patience_text} ran out.",
     ),
     Rule(
@@ -203,7 +203,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(LENGTH, "good", lambda c: c.ended >= c.planned, "The run went through all {c.planned:,.0f} iterations."),
     Rule(
-        LENGTH, "good", lambda c: c.stopped_early is False and c.ended > _past(GOES_ON, c),
+        LENGTH, "good", lambda c: c.stopped_early is False and c.ended > past(GOES_ON, c),
         "The run ended at {c.ended:,.0f}{c.of_plan} iterations with patience left: interrupted, or still going.",
     ),
     Rule(

@@ -6,7 +6,6 @@ from all of them (`objective.py`); the moving average (`teacher.py`) follows.
 Axes: B image, C channel, K class, H row, W column.
 """
 
-import math
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from salakseg.classes import IGNORE_INDEX
 from salakseg.data.splits import Role
 from salakseg.errors import CheckpointError, TrainingError, first_line
+from salakseg.evaluate.history import Plan
 from salakseg.network.checkpoint import Checkpoint, save_checkpoint
 from salakseg.network.heads import Logits
 from salakseg.network.model import Segmenter
@@ -30,6 +30,7 @@ from salakseg.train.keeping import Keeper
 from salakseg.train.losses import balanced_weights
 from salakseg.train.memory import Accumulation
 from salakseg.train.objective import Objective, Record
+from salakseg.train.observer import Observer
 from salakseg.train.parallel import anybody, make_ready, summed
 from salakseg.train.parts import part_sizes
 from salakseg.train.pseudo import Labeller, Target, mean_of_flips
@@ -38,9 +39,11 @@ from salakseg.train.run import RunFolder, RunLog, SilentLog
 from salakseg.train.sampling import ByRarity, Order
 from salakseg.train.schedule import make_optimizer, rate_factor, selftraining_weight, set_rate
 from salakseg.train.skipped import Skipped
+from salakseg.train.skipping import step_if_finite
 from salakseg.train.state import is_sound, random_states, set_random_states, to_checkpoint
 from salakseg.train.teacher import Ema
 from salakseg.train.validate import Validation
+from salakseg.train.watch import Watch, breakdown
 
 LOG_EVERY = 50
 """Steps between two records of the losses; reading them stops the device, so it is not done each step."""
@@ -94,6 +97,8 @@ class Trainer:
         self.accumulation = Accumulation(recipe.data.batch_size, say, alone=fabric.world_size == 1)
         self.skipped = Skipped(part_sizes(data.index, data.split), run.skipped if fabric.is_global_zero else None, say)
         self.validation = Validation(recipe.evaluation, data, say, self.skipped)
+        self.watch = Watch(recipe.health, Plan.from_recipe(recipe.model_dump(mode="json")))
+        self.observer = Observer(self)
         self.keeper = Keeper(run, recipe.evaluation.save_every, say)
         self.iteration = 0
         self._norms = [m for m in self.network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -134,9 +139,10 @@ class Trainer:
                     self._whole = False  # a step that breaks off leaves a state that no run ever had
                     log.add_step(self.step(labelled, unlabelled))
                     self._whole = True
-                    if self.iteration % LOG_EVERY == 0 or self.is_last:
+                    evaluates = self.iteration % self.recipe.evaluation.every == 0 or self.is_last
+                    if self.iteration % LOG_EVERY == 0 or evaluates:
                         self._write_steps(log)
-                    if self.iteration % self.recipe.evaluation.every == 0 or self.is_last:
+                    if evaluates:
                         self._evaluate(log)
                     elif self.keeper.is_due(self.iteration):
                         self._save(self.keeper.try_to_save)
@@ -188,7 +194,11 @@ class Trainer:
         norm = self.fabric.clip_gradients(
             self.student, self.optimizer, max_norm=self.recipe.optimizer.clip_norm, error_if_nonfinite=False
         )
-        self.optimizer.step()
+        if self._scales_gradients or norm is None:
+            self.optimizer.step()
+        else:
+            step_if_finite(self.optimizer, norm)
+            record["skipped_share"] = (~norm.detach().isfinite()).float()
         self.ema.update(self.network)
         self.iteration += 1
         return record | {"gradient_norm": norm.detach() if norm is not None else record["loss"].new_zeros(())}
@@ -207,12 +217,16 @@ class Trainer:
 
     def _label(self, weak: View) -> tuple[Target, Record]:
         """The labeller's answer to the weak view, without dropout and by running statistics."""
+        return self.labeller.label(self.answer(weak.image_BCHW), weak.label_BHW != IGNORE_INDEX)
+
+    def answer(self, image_BCHW: Tensor) -> Logits:
+        """The logits of the network that labels."""
         network = self.ema.model if self.recipe.selftraining.labeller == "teacher" else self.network.eval()
         with torch.no_grad(), self.fabric.autocast():
-            logits: Logits = network(self._in_order(weak.image_BCHW))
+            logits: Logits = network(self._in_order(image_BCHW))
             if self.recipe.selftraining.labeller_flips:
-                logits = mean_of_flips(logits, network(self._in_order(weak.image_BCHW.flip(-1))))
-        return self.labeller.label(logits, weak.label_BHW != IGNORE_INDEX)
+                logits = mean_of_flips(logits, network(self._in_order(image_BCHW.flip(-1))))
+        return logits
 
     def learn_part(self, branches: list[Branch], number: int, parts: int) -> Record:
         """Adds the gradient of one of the parts that a batch is divided into."""
@@ -220,7 +234,7 @@ class Trainer:
         if self.recipe.optimizer.freeze_batch_norm:
             for norm in self._norms:
                 norm.eval()
-        weight = selftraining_weight(self.iteration, self.recipe.selftraining)
+        weight = selftraining_weight(self.iteration, self.recipe.selftraining) * self.watch.weight_factor
         head = self.views.random_head(len(self.network.heads), self.iteration)
         own = [branch.part(number, parts) for branch in branches]
         with self.fabric.no_backward_sync(self.student, enabled=number < parts - 1):
@@ -285,7 +299,8 @@ class Trainer:
     def _evaluate(self, log: RunLog) -> None:
         """Validates the moving average, and keeps it if it is the best so far."""
         if not is_sound(self):
-            raise self._diverged("a weight is no longer finite")
+            self._broke("a weight is no longer finite", log)
+            return
         best_before = self.validation.best_score
         if self.validation.evaluate(self.ema.model, self.iteration, self.fabric, log) and self.fabric.is_global_zero:
             try:
@@ -293,9 +308,12 @@ class Trainer:
             except CheckpointError as error:
                 self.say(f"attention: {error} The best network so far stays that of before")
                 self.validation.best_score = best_before
+        self.observer.evaluated(log)
         self._save(self.keeper.try_to_save)
 
     def _shall_end_early(self, log: RunLog) -> bool:
+        if self.observer.stop_reason is not None:
+            return True
         if self.iteration % self.recipe.evaluation.every or (reason := self.validation.stop_reason()) is None:
             return False
         log.write("event", self.iteration, {"event": "stopped early", "reason": reason})
@@ -316,8 +334,13 @@ class Trainer:
     def _write_steps(self, log: RunLog) -> None:
         means = log.write_steps(self.iteration, self.optimizer.param_groups[0]["lr"])
         # With a gradient scaler an overflow now and then is the rule, and its step is skipped
-        if not math.isfinite(means["loss"]) and not (self._scales_gradients and is_sound(self)):
-            raise self._diverged(f"the loss became {means['loss']}")
+        if (what := breakdown(means)) is not None and not (self._scales_gradients and is_sound(self)):
+            self._broke(what, log)
+
+    def _broke(self, what: str, log: RunLog) -> None:
+        """Goes back to the best network if the recipe lets it, or ends the run."""
+        if not self.observer.broken(what, log):
+            raise self._diverged(what)
 
     @property
     def _scales_gradients(self) -> bool:

@@ -85,9 +85,10 @@ def read_data(
     masks = [p for p in index.patches if p.mask is not None]
     survey = survey_masks(index, masks, class_map, progress, skip_damaged=True)
     _refuse_misread(survey, index, class_map)  # before a split is made of nothing and written down
-    split = make_split(
-        index, survey, class_map, SplitPlan(config.split, config.val_share, config.test_share, config.gap, seed)
+    plan = SplitPlan(
+        config.split, config.val_share, config.test_share, config.gap, seed, calibration_share=config.calibration_share
     )
+    split = make_split(index, survey, class_map, plan)
     say(f"split: a new one by {config.split}")
     return _finish_data(index, split, class_map, survey, gsd_m, config, say, progress, cache), path
 
@@ -163,7 +164,9 @@ def _finish_data(
     empty = np.zeros(len(class_map), np.int64)
     patch_pixels = np.array([survey.patch_pixels.get(p, empty) for p in split.patches(index, Role.LABELLED)], np.int64)
     data = TrainingData(index, class_map, split, pixels, gsd_m, patch_pixels, damaged)
-    counts = ", ".join(f"{len(data.part(role)):,} {role.value}" for role in Role)
+    counts = ", ".join(
+        f"{len(data.part(role)):,} {role.value}" for role in Role if role is not Role.CALIBRATION or data.part(role)
+    )
     say(f"parts: {counts} (labelled, but too near to held-out photos to be used)")
     shares = ", ".join(
         f"{name} {100 * share:.1f} %" for name, share in zip(class_map.names, pixels / pixels.sum(), strict=True)

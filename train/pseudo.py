@@ -54,12 +54,13 @@ class Labeller:
         self.seen_K = torch.zeros(num_classes, device=device)
 
     @torch.no_grad()
-    def label(self, logits: Logits, valid_BHW: Tensor) -> tuple[Target, dict[str, Tensor]]:
+    def label(self, logits: Logits, valid_BHW: Tensor, learn: bool = True) -> tuple[Target, dict[str, Tensor]]:
         """Targets from the labeller's answer.
 
         Args:
             logits: The answer.
             valid_BHW: Which pixels exist, bool; augmentation brings in some from outside the picture.
+            learn: Whether the moving means follow this answer; not so where it is only looked at.
 
         Returns:
             The targets, and for the log ``kept_share`` and ``kept_share_foreground`` (shares of the valid pixels that
@@ -70,7 +71,7 @@ class Labeller:
             Logits(logits.heads_BNKHW.float(), logits.mean_BKHW.float()), self.config.labeller_heads
         )
         confidence_BHW, label_BHW = prob_BKHW.max(dim=1)
-        if self.config.keep != "fixed":
+        if learn and self.config.keep != "fixed":
             self._learn(confidence_BHW, label_BHW, valid_BHW)
         weight_BHW = self._weights(confidence_BHW, label_BHW) * valid_BHW
         kept_BHW = weight_BHW > 0

@@ -29,6 +29,7 @@ from salakseg.train.settings import (
     ScheduleConfig,
     Section,
 )
+from salakseg.train.settings_health import HealthConfig
 from salakseg.train.settings_selftraining import SelfTrainingConfig
 from salakseg.train.settings_views import AugmentConfig, StrongConfig
 
@@ -53,6 +54,7 @@ class Recipe(Section):
     loss: LossConfig = LossConfig()
     selftraining: SelfTrainingConfig = SelfTrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    health: HealthConfig = HealthConfig()
     performance: PerformanceConfig = PerformanceConfig()
     ema_decay: float = Field(default=0.9995, ge=0.0, lt=1.0)
     """Decay of the moving average, once warmed up."""

@@ -26,6 +26,9 @@ class DataConfig(Section):
     """Wanted share of the labelled pixels in the validation part."""
     test_share: float = Field(default=0.15, ge=0.0, lt=0.5)
     """The same for the test part; 0 for none."""
+    calibration_share: float = Field(default=0.05, ge=0.0, le=0.2)
+    """The same for the calibration part, on which pseudo-labels are compared with labels; 0 for none. It is left out
+    where it would cost training a class or a quarter of its labels."""
     gap: int = Field(default=3, ge=0)
     """Photos to either side of a held-out photo that are used nowhere."""
     sampling: Literal["uniform", "rarity"] = "uniform"

@@ -39,6 +39,7 @@ def to_checkpoint(trainer: "Trainer") -> Checkpoint:
             "best_score": trainer.validation.best_score,
             "labeller": trainer.labeller.state(),
             "parts": trainer.accumulation.parts,
+            "watch": trainer.watch.state(),
             "random": random_states(),
             "data": data_digest(data),
         },
@@ -48,25 +49,34 @@ def to_checkpoint(trainer: "Trainer") -> Checkpoint:
 def restore(trainer: "Trainer", checkpoint: Checkpoint) -> None:
     """Puts a trainer of the same recipe and data where a checkpoint stopped; random states come last, by the loop."""
     state = checkpoint.training
+    restore_learning(trainer, checkpoint)
+    trainer.iteration = checkpoint.iteration
+    trainer.validation.history = list(checkpoint.history)
+    trainer.validation.evaluation = dict(checkpoint.evaluation)
+    trainer.validation.best_score = state["best_score"]
+    trainer.accumulation.parts = state["parts"]
+    trainer.watch.load_state(state.get("watch", {}))
+    trainer.start_random = state["random"]
+    trainer.keeper.saved = checkpoint.iteration
+
+
+def restore_learning(trainer: "Trainer", checkpoint: Checkpoint) -> None:
+    """Puts back what has been learned, and nothing of how far the run has come."""
+    state = checkpoint.training
     trainer.network.load_state_dict(checkpoint.student)
     trainer.ema.model.load_state_dict(checkpoint.ema)
     trainer.ema.updates = state["ema_updates"]
     trainer.optimizer.load_state_dict(state["optimizer"])
     if state["precision"]:  # a gradient scaler, which only float16 has
         trainer.fabric.strategy.precision.load_state_dict(state["precision"])
-    trainer.iteration = checkpoint.iteration
-    trainer.validation.history = list(checkpoint.history)
-    trainer.validation.evaluation = dict(checkpoint.evaluation)
-    trainer.validation.best_score = state["best_score"]
     trainer.labeller.load_state(state["labeller"])
-    trainer.accumulation.parts = state["parts"]
-    trainer.start_random = state["random"]
-    trainer.keeper.saved = checkpoint.iteration
 
 
 def data_digest(data: TrainingData) -> dict[str, Any]:
     """What a resumed run must find again to be the same run: patches of each part, labelled pixels of each class."""
     parts = {role.value: len(data.part(role)) for role in Role if role is not Role.GAP}
+    if not parts[Role.CALIBRATION]:  # older checkpoints know nothing of such a part
+        del parts[Role.CALIBRATION]
     return {"patches": parts, "class_pixels": data.class_pixels.tolist()}
 
 

@@ -10,11 +10,18 @@ from salakseg.check.record import FINE
 from salakseg.check.scan import Scan
 from salakseg.check.similar import Ints, Pairs, near_pairs, same_groups
 from salakseg.data.patches import Patch
-from salakseg.data.splits import Role, Split
+from salakseg.data.splits import HELD_OUT, Role, Split
 
-_TRAIN, _VAL, _TEST = 1, 2, 4
-_SIDES = {Role.LABELLED: _TRAIN, Role.UNLABELLED: _TRAIN, Role.VAL: _VAL, Role.TEST: _TEST, Role.GAP: 0}
-_NAMES = {0: "used nowhere", _TRAIN: "training", _VAL: "validation", _TEST: "test"}
+_TRAIN, _VAL, _TEST, _CALIBRATION = 1, 2, 4, 8
+_SIDES = {
+    Role.LABELLED: _TRAIN,
+    Role.UNLABELLED: _TRAIN,
+    Role.VAL: _VAL,
+    Role.TEST: _TEST,
+    Role.CALIBRATION: _CALIBRATION,
+    Role.GAP: 0,
+}
+_NAMES = {0: "used nowhere", _TRAIN: "training", _VAL: "validation", _TEST: "test", _CALIBRATION: "calibration"}
 
 _LEAK = "Give all copies the same part in the split, or remove all but one."
 _WITHIN = "Nothing has to be done; copies count twice in training, so remove them if they are many."
@@ -47,7 +54,7 @@ def duplicate_findings(scan: Scan, split: Split | None) -> Iterator[Finding]:
 def side_of(patch: Patch, split: Split | None) -> int:
     """The part that a patch is used in, as a bit; 0 if it is used nowhere or there is no split."""
     role = None if split is None else split.roles.get(patch.photo_key)
-    if role is None or (role in (Role.VAL, Role.TEST) and patch.mask is None):
+    if role is None or (role in HELD_OUT and patch.mask is None):
         return 0
     return _SIDES[role]
 
@@ -156,7 +163,7 @@ def _twin(scan: Scan, one: int, other: int, side_N: NDArray[np.uint8]) -> str:
 
 
 def _part(bits: np.uint8) -> str:
-    return " and ".join(_NAMES[bit] for bit in (_TRAIN, _VAL, _TEST) if int(bits) & bit) or _NAMES[0]
+    return " and ".join(_NAMES[bit] for bit in (_TRAIN, _VAL, _TEST, _CALIBRATION) if int(bits) & bit) or _NAMES[0]
 
 
 def _photos(scan: Scan, group: Ints) -> int:

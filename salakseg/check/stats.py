@@ -12,7 +12,7 @@ from salakseg.check.scan import Scan
 from salakseg.check.shift import channel_moments
 from salakseg.classes import ClassMap
 from salakseg.data.patches import natural_key
-from salakseg.data.splits import Role, Split
+from salakseg.data.splits import HELD_OUT, Role, Split
 
 Floats = NDArray[np.float64]
 
@@ -135,7 +135,7 @@ def stats_of(scan: Scan, split: Split | None) -> Stats:
     parts = []
     if split is not None:
         of_part = part_pixels(scan.survey, split, classes)
-        for role in (Role.LABELLED, Role.VAL, Role.TEST):
+        for role in (Role.LABELLED, *HELD_OUT):
             if role not in of_part:
                 continue
             pixels_K = of_part[role]

@@ -17,6 +17,7 @@ from salakseg.cli import (
     assessing,
     checking,
     demo,
+    diagnosing,
     exporting,
     info,
     packing,
@@ -91,6 +92,7 @@ app.command("prepare")(preparing.prepare)
 app.command("train")(training.train)
 app.command("runs")(runs.runs)
 app.add_typer(recipes.app, name="recipes")
+app.command("diagnose")(diagnosing.diagnose)
 app.command("report")(reporting.report)
 app.command("export")(exporting.export)
 app.command("info")(info.info)

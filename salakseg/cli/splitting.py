@@ -168,7 +168,9 @@ def _show(shares: "PartShares") -> None:
 
     from salakseg.data.splits import Role
 
-    roles = (Role.LABELLED, Role.VAL, Role.TEST, Role.GAP, Role.UNLABELLED)
+    roles = [Role.LABELLED, Role.VAL, Role.TEST, Role.CALIBRATION, Role.GAP, Role.UNLABELLED]
+    if not shares.patches[Role.CALIBRATION]:
+        roles.remove(Role.CALIBRATION)
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for role in roles:

@@ -39,6 +39,19 @@ def division_cost(
     return cost
 
 
+def share_cost(pixels_K: NDArray[np.float64], total_K: NDArray[np.float64], share: float) -> float:
+    """How far a part is from the wanted share of every class, by log ratios as `division_cost`; 0 at best.
+
+    Args:
+        pixels_K: Labelled pixels of each class in the part [K].
+        total_K: The same of all parts [K].
+        share: Wanted, 0 to 1.
+    """
+    present_K = total_K > 0
+    shares = pixels_K[present_K] / total_K[present_K]
+    return float(np.abs(np.log((shares + 0.01) / (share + 0.01))).mean())
+
+
 def missing_classes(pixels_PK: NDArray[np.float64], names: Sequence[str], test: bool) -> tuple[tuple[str, str], ...]:
     """Classes without a pixel in a part, as (part, class name).
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salakseg.classes import ClassMap
-from salakseg.data.balance import division_cost, missing_classes
+from salakseg.data.balance import division_cost, missing_classes, share_cost
 from salakseg.data.blocks import BLOCKS
 from salakseg.data.patches import Patch, PatchIndex, Photo, natural_key
 from salakseg.data.survey import Survey
@@ -38,10 +38,12 @@ class Role(StrEnum):
     UNLABELLED = "unlabelled"
     VAL = "val"
     TEST = "test"
+    CALIBRATION = "calibration"
     GAP = "gap"
 
 
-HELD_OUT = (Role.VAL, Role.TEST)
+HELD_OUT = (Role.VAL, Role.TEST, Role.CALIBRATION)
+"""Roles whose photos the network is not shown in training; on `CALIBRATION` pseudo-labels are compared with labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class SplitPlan:
         by: "block" holds out runs of consecutive photos, "folder" whole folders.
         val_share: Wanted share of the labelled pixels in the validation part, 0 to 1.
         test_share: The same for the test part; 0 for no test part.
+        calibration_share: The same for the calibration part, which is taken from what the others leave to training
+            and given up where that costs too much (`_draw_calibration`); 0 for none.
         gap: Photos to either side of a held-out photo that are used nowhere. At 70 % forward overlap the third
             neighbour still shows a tenth of the same ground, the fourth none.
         seed: Seed of the search.
@@ -62,6 +66,7 @@ class SplitPlan:
     test_share: float = 0.15
     gap: int = 3
     seed: int = 0
+    calibration_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +84,8 @@ class Split:
     def patches(self, index: PatchIndex, role: Role) -> tuple[Patch, ...]:
         """The patches of a part.
 
-        Labelled, validation and test parts hold the patches with a mask. The unlabelled part holds every patch of an
-        unlabelled photo, whether it has a mask or not, and the patches of a labelled photo that have none.
+        Labelled, validation, test and calibration parts hold the patches with a mask. The unlabelled part holds every
+        patch of an unlabelled photo, whether it has a mask or not, and the patches of a labelled photo that have none.
         """
         if role is not Role.UNLABELLED:
             return tuple(p for p in index.patches if self.roles[p.photo_key] is role and p.mask is not None)
@@ -127,7 +132,10 @@ def make_split(index: PatchIndex, survey: Survey, class_map: ClassMap, plan: Spl
             best = (cost, parts)
     if best is None:
         raise DataError(_too_few(index, order, plan))
-    return _finish(index, order, best[1], plan, class_map)
+    parts = best[1].copy()
+    if plan.calibration_share > 0:
+        _draw_calibration(order, parts, plan)
+    return _finish(index, order, parts, plan, class_map)
 
 
 def refuse_ground_blocks(index: PatchIndex) -> None:
@@ -234,7 +242,7 @@ def flight_places(photos: Sequence[Photo]) -> dict[Photo, int]:
     return places
 
 
-_TRAIN, _VAL, _TEST, _GAP = range(4)
+_TRAIN, _VAL, _TEST, _GAP, _CALIBRATION = range(5)
 
 
 def _blocks(order: _Order, plan: SplitPlan, generator: np.random.Generator) -> Iterator[NDArray[np.int8]]:
@@ -277,6 +285,45 @@ def _apply_gap(order: _Order, parts: NDArray[np.int8], plan: SplitPlan) -> bool:
     return all((parts == part).any() for part in [_TRAIN, *wanted])
 
 
+_MOST_LOST = 0.25
+"""Share of the training part's labelled pixels that a calibration part may cost, with the gap around it."""
+
+
+def _draw_calibration(order: _Order, parts: NDArray[np.int8], plan: SplitPlan) -> None:
+    """Takes one or two runs of consecutive labelled photos, and the gap around them, from the training part.
+
+    The other parts are chosen before, so that they are the same with a calibration part as without. None is taken where
+    training would lose a class, or more than a quarter of its labelled pixels.
+
+    Args:
+        order: The labelled photos.
+        parts: Their parts, changed in place.
+        plan: Share, gap and seed.
+    """
+    generator = np.random.default_rng([plan.seed, 1])
+    train_N = np.flatnonzero(parts == _TRAIN)
+    before_K, total_K = order.pixels[train_N].sum(axis=0), order.pixels.sum(axis=0)
+    best: tuple[float, NDArray[np.int8]] | None = None
+    for _ in range(CANDIDATES // 4):
+        drawn = parts.copy()
+        runs = int(generator.integers(1, 3))
+        length = max(1, round(plan.calibration_share * len(parts) / runs * generator.uniform(0.6, 1.4)))
+        for start in generator.choice(train_N, size=runs):
+            inside = np.arange(start, min(start + length, len(parts)))
+            drawn[inside[(order.folder[inside] == order.folder[start]) & (drawn[inside] == _TRAIN)]] = _CALIBRATION
+        chosen_N = np.flatnonzero(drawn == _CALIBRATION)
+        drawn[_near(order, chosen_N, plan.gap) & (drawn == _TRAIN)] = _GAP
+        left_K, own_K = order.pixels[drawn == _TRAIN].sum(axis=0), order.pixels[chosen_N].sum(axis=0)
+        lost = 1 - left_K.sum() / before_K.sum()
+        if ((left_K == 0) & (before_K > 0)).any() or lost > _MOST_LOST:
+            continue
+        cost = share_cost(own_K, total_K, plan.calibration_share) + lost
+        if best is None or cost < best[0]:
+            best = (cost, drawn)
+    if best is not None:
+        parts[:] = best[1]
+
+
 def _near(order: _Order, held_out: NDArray[np.intp], gap: int) -> NDArray[np.bool_]:
     """Which labelled photos lie within the gap of a held-out one, bool [N]."""
     # Folders are laid end to end, further apart than any gap, so that one sorted search finds the nearest on each side
@@ -294,24 +341,27 @@ def _near(order: _Order, held_out: NDArray[np.intp], gap: int) -> NDArray[np.boo
 
 
 def _finish(index: PatchIndex, order: _Order, parts: NDArray[np.int8], plan: SplitPlan, class_map: ClassMap) -> Split:
-    meaning = {_TRAIN: Role.LABELLED, _VAL: Role.VAL, _TEST: Role.TEST, _GAP: Role.GAP}
+    meaning = {
+        _TRAIN: Role.LABELLED, _VAL: Role.VAL, _TEST: Role.TEST, _GAP: Role.GAP, _CALIBRATION: Role.CALIBRATION,
+    }  # fmt: skip
     found = {photo: meaning[int(part)] for photo, part in zip(order.photos, parts, strict=True)}
-    held_out: dict[str, list[int]] = {}
+    held_out: dict[str, list[tuple[int, int | None]]] = {}
     for photo, role in found.items():
         if role in HELD_OUT:
-            held_out.setdefault(photo.folder, []).append(order.places[photo])
-    reach = plan.gap if plan.by == "block" else None
+            # The calibration part is always one of blocks, in folders that are trained on
+            reach = plan.gap if plan.by == "block" or role is Role.CALIBRATION else None
+            held_out.setdefault(photo.folder, []).append((order.places[photo], reach))
     roles = {
-        photo: found.get(photo) or _unlabelled_role(order.places[photo], held_out.get(photo.folder, []), reach)
+        photo: found.get(photo) or _unlabelled_role(order.places[photo], held_out.get(photo.folder, []))
         for photo in index.photos()
     }
     sums_PK = np.stack([order.pixels[parts == part].sum(axis=0) for part in (_TRAIN, _VAL, _TEST)])
     return Split(roles, missing_classes(sums_PK, class_map.names, plan.test_share > 0))
 
 
-def _unlabelled_role(place: int, held_out: Sequence[int], reach: int | None) -> Role:
+def _unlabelled_role(place: int, held_out: Sequence[tuple[int, int | None]]) -> Role:
     """An unlabelled photo near held-out ground is used nowhere; in a split by folder, none of a held-out folder is."""
-    near = any(reach is None or abs(place - other) <= reach for other in held_out)
+    near = any(reach is None or abs(place - other) <= reach for other, reach in held_out)
     return Role.GAP if near else Role.UNLABELLED
 
 

@@ -23,6 +23,7 @@ GROUND_COLORS: dict[Role, Color] = {
     Role.UNLABELLED: (120, 180, 225),
     Role.VAL: (230, 159, 0),
     Role.TEST: (204, 40, 90),
+    Role.CALIBRATION: (240, 228, 66),
     Role.GAP: (110, 110, 110),
 }
 
@@ -129,7 +130,7 @@ def _axes(outline_42: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
 
 def _tint(canvas: Image.Image, outline_M42: NDArray[np.float64], roles: Sequence[Role], strength: float) -> None:
     """Lays each part's colour over its patches; where patches overlap, the gap gives way."""
-    order = (Role.GAP, Role.UNLABELLED, Role.LABELLED, Role.VAL, Role.TEST)
+    order = (Role.GAP, Role.UNLABELLED, Role.LABELLED, Role.VAL, Role.TEST, Role.CALIBRATION)
     rings: dict[Role, dict[bytes, Ring]] = {role: {} for role in order}
     for outline_42, role in zip(outline_M42, roles, strict=True):
         rings[role][outline_42.tobytes()] = _ring(outline_42)  # all patches of a photo have its outline

@@ -27,6 +27,7 @@ _NAMES = {
     Role.UNLABELLED: "train, unlabelled",
     Role.VAL: "validation",
     Role.TEST: "test",
+    Role.CALIBRATION: "calibration",
     Role.GAP: "gap, used nowhere",
 }
 _PANEL = 6.4  # inches, the longer side of a site

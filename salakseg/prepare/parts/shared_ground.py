@@ -44,7 +44,8 @@ def shared_ground(index: PatchIndex, split: Split) -> list[tuple[Photo, Photo]] 
         for held_out in HELD_OUT:
             ours = np.flatnonzero(here & (role_N == held_out.value))
             # a test photo beside a validation photo was found from the other side already
-            free = [Role.GAP.value, held_out.value, *([Role.VAL.value] if held_out is Role.TEST else [])]
+            found_already = HELD_OUT[: HELD_OUT.index(held_out)]
+            free = [role.value for role in (Role.GAP, held_out, *found_already)]
             theirs = np.flatnonzero(here & ~np.isin(role_N, free))
             found = shapely.STRtree(shape_N[theirs]).query(shape_N[ours], predicate="intersects")
             for one, other in zip(ours[found[0]].tolist(), theirs[found[1]].tolist(), strict=True):

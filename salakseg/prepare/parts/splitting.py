@@ -19,7 +19,7 @@ from salakseg.data.balance import missing_classes
 from salakseg.data.blocks import BLOCKS, GAP_ENDING, write_blocks
 from salakseg.data.patches import Patch, PatchIndex, Photo, index_patches
 from salakseg.data.spatial import GAP, TEST, VAL, SpatialDivision, SpatialPlan, divide_ground
-from salakseg.data.splits import SPLITS, Role, Split, SplitPlan, make_split, read_split, write_split
+from salakseg.data.splits import HELD_OUT, SPLITS, Role, Split, SplitPlan, make_split, read_split, write_split
 from salakseg.data.survey import Survey, survey_masks
 from salakseg.errors import DataError
 from salakseg.prepare.parts.footprints import FILE_NAME, Footprints, read_footprints, write_parts
@@ -182,7 +182,7 @@ def uses_of_patches(index: PatchIndex, split: Split) -> list[Role]:
 
     In a labelled photo these are unlabelled data; in a held-out one they are used nowhere.
     """
-    without = {Role.LABELLED: Role.UNLABELLED, Role.VAL: Role.GAP, Role.TEST: Role.GAP}
+    without = {Role.LABELLED: Role.UNLABELLED, **dict.fromkeys(HELD_OUT, Role.GAP)}
     roles = [split.roles[patch.photo_key] for patch in index.patches]
     return [
         without.get(role, role) if patch.mask is None else role
