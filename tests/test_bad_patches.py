@@ -102,7 +102,7 @@ def test_fifteen_of_a_thousand_stop_the_run_with_the_list(thousand: Path, tmp_pa
         trainer.iteration += 1
         return {"loss": torch.zeros(())}
 
-    trainer.step = no_learning  # type: ignore[method-assign]
+    trainer.step = no_learning  # type: ignore[method-assign,assignment]
     trainer.validation.evaluate = lambda *_: False  # type: ignore[method-assign]
     with pytest.raises(DataError, match=r"more than 1% of the 1,000 patches: .*skipped\.csv; copy them anew") as error:
         trainer.run(quiet)

@@ -89,6 +89,10 @@ def train(
     deterministic: Annotated[
         bool | None, typer.Option("--deterministic/--no-deterministic", help="The same bits in every run; slower.")
     ] = None,
+    find_batch: Annotated[
+        bool,
+        typer.Option("--find-batch", help="Try which is the largest --batch-size that fits the GPU; train nothing."),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Show recipe, data, time and memory, measured on three steps; write nothing."),
@@ -146,7 +150,20 @@ def train(
     if run is not None and not resume:
         raise RecipeError(f"What shall be done with {run}? Write --resume {run} to go on with it.")
     if resume:
-        others = [recipe, phase, go_on, init, setting, checkpoint_dir, gsd, splits, num_classes, dry_run, cache]
+        others = [
+            recipe,
+            phase,
+            go_on,
+            init,
+            setting,
+            checkpoint_dir,
+            gsd,
+            splits,
+            num_classes,
+            dry_run,
+            find_batch,
+            cache,
+        ]
         if set(given) - {"evaluation.patience"} or any(others):
             raise RecipeError(
                 "--resume keeps the run's recipe and folder; only --early-stop-patience, --data-root and --device "
@@ -171,11 +188,15 @@ def train(
         run_folder=checkpoint_dir,
         gsd_m=gsd,
         device=device.value,
-        dry_run=dry_run,
+        dry_run=dry_run or find_batch,
         cache=cache,
         init=init,
     )
-    if name == _LADDER:
+    if find_batch:
+        if name == _LADDER:
+            raise RecipeError("--find-batch tries one recipe; name it with --phase 1 or --recipe.")
+        _find_batch(_prepared(request, project.recipe))
+    elif name == _LADDER:
         _climb_new(request, project.recipe, go_on)
     else:
         _train_one(request, project.recipe)
@@ -196,23 +217,40 @@ def _recipe_name(recipe: str | None, phase: str | None) -> str:
 
 
 def _train_one(request: "Request", project_recipe: Mapping[str, Any]) -> None:
+    from salakseg.train.recipe import resolve
+
+    trainer = _prepared(request, project_recipe)
+    if request.dry_run:
+        show_estimate(resolve(request.recipe, request.changes, _without_ladder(project_recipe)), trainer)
+    else:
+        _run(trainer)
+
+
+def _prepared(request: "Request", project_recipe: Mapping[str, Any]) -> "Trainer":
+    """A trainer that is ready to run, and a word on settings of the project that this recipe has no use for."""
     from salakseg.train.effect import idle_settings
     from salakseg.train.recipe import resolve
     from salakseg.train.start import start_run
 
     if any("ladder" in change for change in request.changes):
         raise RecipeError("The settings of ladder have no effect without --phase auto.")
-    project = {key: value for key, value in project_recipe.items() if key != "ladder"}
+    project = _without_ladder(project_recipe)
     resolved = resolve(request.recipe, request.changes, project)
     if idle := idle_settings(resolved):
         say(f"salakseg.toml: without effect in recipe {resolved.recipe.name}: {', '.join(one.text for one in idle)}")
-    request = replace(request, changes=[project, *request.changes])
     with progress_bar("reading masks", "masks") as progress:
-        trainer = start_run(request, say, progress)
-    if request.dry_run:
-        show_estimate(resolved, trainer)
-    else:
-        _run(trainer)
+        return start_run(replace(request, changes=[project, *request.changes]), say, progress)
+
+
+def _without_ladder(project_recipe: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in project_recipe.items() if key != "ladder"}
+
+
+def _find_batch(trainer: "Trainer") -> None:
+    from salakseg.train.find_batch import largest_batch
+
+    best = largest_batch(trainer, lambda size, fits: say(f"{size}: {'fits' if fits else 'too large'}"))
+    stdout.print(f"--batch-size {best} is the largest that fits {trainer.fabric.device}", markup=False)
 
 
 def _resume(run: Path | None, project: "Project", data_root: Path | None, patience: int | None, device: str) -> None:
