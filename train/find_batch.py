@@ -48,7 +48,7 @@ def largest_batch(trainer: Trainer, progress: Callable[[int, bool], None]) -> in
 
 
 def search(fits: Callable[[int], bool]) -> int:
-    """The largest number from `LEAST` to `MOST` that fits, where whatever is smaller than it fits, too; 0 if none does."""
+    """The largest number from `LEAST` to `MOST` that fits, where whatever is smaller fits, too; 0 if none does."""
     low, high = 0, LEAST
     while high <= MOST and fits(high):
         low, high = high, 2 * high
