@@ -11,7 +11,6 @@ import pytest
 import torch
 from helpers import TINY, command
 
-import salakseg.train.environment as module
 from salakseg.data.patches import index_patches
 from salakseg.network.checkpoint import load_checkpoint
 from salakseg.train.environment import (
@@ -153,5 +152,5 @@ def test_a_git_that_hangs_is_no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def hang(*_: object, **__: object) -> SimpleNamespace:
         raise subprocess.TimeoutExpired("git", 10)
 
-    monkeypatch.setattr(module.subprocess, "run", hang)
+    monkeypatch.setattr(subprocess, "run", hang)
     assert git_state(tmp_path) is None

@@ -80,7 +80,7 @@ def test_a_damaged_last_one_falls_back_to_the_one_before(checkpoint: Checkpoint,
         keeper.save(at(checkpoint, iteration))
     content = bytearray(run.last.read_bytes())
     content[len(content) // 2] ^= 1  # in the weights, where torch does not look
-    changed = {"cut": content[: len(content) // 2], "flipped": content, "empty": b""}
+    changed = {"cut": bytes(content[: len(content) // 2]), "flipped": bytes(content), "empty": b""}
     run.last.unlink() if damage == "gone" else run.last.write_bytes(changed[damage])
     said: list[str] = []
     assert load_newest(run, said.append).iteration == 10

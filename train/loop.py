@@ -238,8 +238,8 @@ class Trainer:
     def batches(self) -> Generator[list[Batch | None], None, None]:
         """A labelled and an unlabelled batch for each step from this one on; None before self-training begins."""
         settings, total = self.recipe.selftraining, self.recipe.schedule.iterations
-        streams = [(self._stream(Role.LABELLED), 0)]
-        streams.append((self._stream(Role.UNLABELLED), min(settings.start, total) if settings.enabled else total))
+        streams: list[tuple[PatchStream, int | None]] = [(self._stream(Role.LABELLED), 0)]
+        streams.append((self._stream(Role.UNLABELLED), settings.start if settings.enabled else None))
         share = self.fabric.global_rank, self.fabric.world_size
         config = self.recipe.data
         return step_batches(
