@@ -177,7 +177,7 @@ class Steps(Dataset["_Step"]):
     """The batches of each step of several streams, read together: one set of worker processes serves all of them.
 
     Args:
-        streams: Each with the first step that it takes part in.
+        streams: Each with the first step that it takes part in, None for none.
         batch_size: Patches of each stream in a batch of this process.
         share: Number of this process, and of all that train together; each takes its part of every batch.
 
@@ -186,10 +186,10 @@ class Steps(Dataset["_Step"]):
     """
 
     def __init__(
-        self, streams: Sequence[tuple[PatchStream, int]], batch_size: int, share: tuple[int, int] = (0, 1)
+        self, streams: Sequence[tuple[PatchStream, int | None]], batch_size: int, share: tuple[int, int] = (0, 1)
     ) -> None:
-        for stream, _ in streams:
-            if not stream.patches:
+        for stream, first in streams:
+            if first is not None and not stream.patches:
                 raise DataError(f"{stream.index.root} leaves no patch to train on; look at the splits.csv.")
         self._streams = streams
         self._batch_size = batch_size
@@ -200,7 +200,8 @@ class Steps(Dataset["_Step"]):
         found: list[Batch | None] = []
         error: SalaksegError | None = None
         for stream, first in self._streams:
-            batch = None if step < first else collate([stream[start + n] for n in range(self._batch_size)])
+            takes_part = first is not None and step >= first
+            batch = collate([stream[start + n] for n in range(self._batch_size)]) if takes_part else None
             if isinstance(batch, SalaksegError):
                 error, batch = error or batch, None
             found.append(batch)

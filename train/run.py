@@ -130,9 +130,7 @@ class RunFolder:
         resumed: list[Any] = earlier if isinstance(earlier, list) else []
         changed = differences(resumed[-1] if resumed and isinstance(resumed[-1], dict) else before, now)
         if changed:
-            say(
-                f"attention: since this run was last begun, these changed: {'; '.join(changed)}; it may go on otherwise"
-            )
+            say(f"attention: changed since the run was last begun: {'; '.join(changed)}; it may go on otherwise")
         try:
             self._write_environment({**(before or now), "resumed": [*resumed, {"iteration": iteration, **now}]})
         except OSError as error:
