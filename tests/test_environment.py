@@ -152,9 +152,5 @@ def test_a_git_that_hangs_is_no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def hang(*_: object, **__: object) -> SimpleNamespace:
         raise subprocess.TimeoutExpired("git", 10)
 
-<<<<<<< HEAD
-    monkeypatch.setattr("salakseg.train.environment.subprocess.run", hang)
-=======
     monkeypatch.setattr(subprocess, "run", hang)
->>>>>>> robust
     assert git_state(tmp_path) is None

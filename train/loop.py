@@ -255,17 +255,11 @@ class Trainer:
     def batches(self) -> Generator[list[Batch | None], None, None]:
         """A labelled and an unlabelled batch for each step from this one on; None before self-training begins."""
         settings, total = self.recipe.selftraining, self.recipe.schedule.iterations
-<<<<<<< HEAD
-        streams = [(self._stream(Role.LABELLED), 0)]
-        if settings.enabled:
-            streams.append((self._stream(Role.UNLABELLED), settings.start))
-=======
         streams: list[tuple[PatchStream, int | None]] = [(self._stream(Role.LABELLED), 0)]
         streams.append((self._stream(Role.UNLABELLED), settings.start if settings.enabled else None))
->>>>>>> robust
         share = self.fabric.global_rank, self.fabric.world_size
         config = self.recipe.data
-        found = step_batches(
+        return step_batches(
             Steps(streams, config.batch_size, share),
             self.iteration,
             total - self.iteration,
@@ -273,7 +267,6 @@ class Trainer:
             pin_memory=self.fabric.device.type == "cuda",
             on_skips=self.skipped.add,
         )
-        return ([*batches, None][:2] for batches in found)  # supervised training reads labelled ones alone
 
     def _stream(self, role: Role) -> PatchStream:
         config, data = self.recipe.data, self.data
