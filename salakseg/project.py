@@ -73,7 +73,8 @@ def load_project(start: Path | None = None) -> Project:
 
 
 def _newest_best(runs: Path) -> Path:
-    found = list(runs.glob("*/checkpoints/best.pt"))
+    # of single runs, and of the rungs of ladders
+    found = [*runs.glob("*/checkpoints/best.pt"), *runs.glob("*/*/checkpoints/best.pt")]
     if not found:
         raise ProjectError(f"{runs} holds no finished evaluation of a run; train first, or name a model.")
     return max(found, key=_last_trained)

@@ -144,6 +144,9 @@ COUNTS_WHEN: dict[str, tuple[Condition, ...]] = {
     "selftraining.class_weighted": (BALANCED,),
     "selftraining.heads": (HEADS,),
     "performance.joint_forward": (ENABLED, BEGINS),
+    "health.rollbacks": (
+        Condition('health.action = "guard"', lambda r: r.health.action == "guard", ("health.action",)),
+    ),
 }
 """What a setting needs to have an effect; of a whole section, all of its settings."""
 

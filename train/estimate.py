@@ -20,6 +20,7 @@ from salakseg.evaluate.inference import confusion_of
 from salakseg.train.branches import MULTI_SCALE_EVERY
 from salakseg.train.data import TrainingData
 from salakseg.train.loop import Trainer
+from salakseg.train.measuring import draw_samples
 from salakseg.train.parts import part_sizes
 from salakseg.train.skipped import Skipped
 
@@ -57,7 +58,7 @@ class Estimate:
         step_seconds: A plain step.
         large_step_seconds: A step with a multi-scale batch at the largest size; of other recipes a plain one.
         large_share: Share of such steps.
-        evaluation_seconds: One evaluation of the whole validation part.
+        evaluation_seconds: One evaluation: the whole validation part, and the patches that are looked at beside it.
         memory_bytes: Most memory in use; None where the system does not tell.
         memory_of: What was measured.
     """
@@ -186,7 +187,11 @@ def _evaluation_seconds(trainer: Trainer) -> float:
         return time.perf_counter() - since
 
     evaluate()
-    return evaluate() * len(patches) / len(some)
+    sample, recipe = draw_samples(trainer), trainer.recipe
+    beside = len(sample.labelled) + len(sample.val)  # moving average on labelled ones, student on validation
+    beside += len(sample.val) if len(sample.val) < len(patches) else 0  # and the moving average on the same
+    beside += len(sample.calibration) if recipe.selftraining.enabled else 0  # the labeller
+    return evaluate() * (len(patches) + beside) / len(some)
 
 
 def _wait(device: torch.device) -> None:

@@ -128,6 +128,11 @@ def climb(
         Interrupted: The ladder can be gone on with.
         SalaksegError: Whatever is wrong with data or folder, or a rung that failed.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainingError(
+            "A ladder trains in one process; with torchrun start its phases one by one, with --phase 1 and so on, and "
+            "--init for the best weights of the one before."
+        )
     while True:
         done, recipe = next_rung(folder, plan)
         if done:
@@ -187,8 +192,8 @@ def _judge(run: RunSummary, config: LadderConfig, following: Sequence[str]) -> t
     if limit is None or not following:
         return False, f"{score:.4f}; this is the last phase"
     if score < limit:
-        return True, f"{score:.4f} is below {limit:g}: on to {following[0]}"
-    return False, f"{score:.4f} is not below {limit:g}: no further phase"
+        return True, f"{score:.4f} is below {limit:.4f}: on to {following[0]}"
+    return False, f"{score:.4f} is not below {limit:.4f}: no further phase"
 
 
 def _score(run: RunSummary) -> float:

@@ -14,7 +14,7 @@ from salakseg.train.validate import scores_of
 
 
 def newest_unfinished(runs: Path, say: Callable[[str], None]) -> Path:
-    """The run that was trained last, of those that are neither finished, stopped early, nor being trained now.
+    """The run, maybe of a ladder, that was trained last, of those that are neither finished, stopped early, nor being trained now.
 
     Args:
         runs: Folder of the runs.
@@ -23,7 +23,11 @@ def newest_unfinished(runs: Path, say: Callable[[str], None]) -> Path:
     Raises:
         TrainingError: There is none.
     """
-    found = [(max(times), folder) for folder in runs.glob("*/") if (times := _times(RunFolder(folder)))]
+    found = [
+        (max(times), folder)
+        for folder in (*runs.glob("*/"), *runs.glob("*/*/"))
+        if (times := _times(RunFolder(folder)))
+    ]
     for _, folder in sorted(found, reverse=True):
         run = RunFolder(folder)
         try:

@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from rich.table import Table
+
 from salakseg.cli.console import progress_bar, say, stderr, stdout
-from salakseg.cli.tables import duration, table
+from salakseg.cli.tables import duration, show, table
 
 if TYPE_CHECKING:
     from salakseg.train.estimate import Estimate, PartCount
@@ -19,22 +21,25 @@ def show_estimate(resolved: "Resolved", trainer: "Trainer") -> None:
     stdout.print(explain(resolved), markup=False, soft_wrap=True, end="")
     with progress_bar("reading masks of held-out parts", "masks") as progress:
         counts = count_data(trainer.data, progress)
-    stderr.print(_counts(counts, trainer.data.class_map.names))
+    show(stderr, _counts(counts, trainer.data.class_map.names))
     with progress_bar("measuring", "steps") as progress:
         found = estimate(trainer, progress)
     for line in _lines(found):
         say(line)
 
 
-def _counts(counts: "list[PartCount]", names: "tuple[str, ...]") -> object:
-    rows = []
-    for count in counts:
-        pixels = count.pixels_K
-        total = 0 if pixels is None else int(pixels.sum())
-        shares = ["-"] * len(names) if pixels is None or not total else [f"{100 * n / total:.1f}" for n in pixels]
-        rows.append([count.role.value, f"{count.patches:,}", "-" if pixels is None else f"{total:,}", *shares])
-    columns = ("part", "patches", "labelled pixels", *(f"{name} %" for name in names))
-    return table(columns, rows, left=("part",))
+def _counts(counts: "list[PartCount]", names: "tuple[str, ...]") -> Table:
+    """Parts side by side: patches, and percent of the labelled pixels by class."""
+    totals = [0 if count.pixels_K is None else int(count.pixels_K.sum()) for count in counts]
+    rows = [["patches", *(f"{count.patches:,}" for count in counts)]]
+    rows.append(["labelled pixels", *(f"{total:,}" if total else "-" for total in totals)])
+    for k, name in enumerate(names):
+        shares = [
+            f"{100 * count.pixels_K[k] / total:.1f} %" if count.pixels_K is not None and total else "-"
+            for count, total in zip(counts, totals, strict=True)
+        ]
+        rows.append([name, *shares])
+    return table(("", *(count.role.value for count in counts)), rows, left=("",))
 
 
 def _lines(found: "Estimate") -> list[str]:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from salakseg.cli.console import say, stdout
+from salakseg.cli.tables import show as show_table
 from salakseg.cli.tables import table
 
 app = typer.Typer(help="List the recipes and what they are for, or show all values of one.")
@@ -19,7 +20,7 @@ def recipes(context: typer.Context) -> None:
         return
     columns = ("recipe", "builds on", "what it is for")
     rows = [[about.name, " <- ".join(about.chain[:-1]) or "-", about.purpose] for about in about_recipes()]
-    stdout.print(table(columns, rows, left=columns))
+    show_table(stdout, table(columns, rows, left=columns, fold=columns[-1]))
     say("every value with its meaning: salakseg recipes show NAME; what would run here: salakseg train --dry-run")
 
 

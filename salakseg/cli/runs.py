@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from salakseg.cli.console import say, stdout
-from salakseg.cli.tables import duration, score, table
+from salakseg.cli.tables import score, show, table
 from salakseg.errors import ProjectError
 
 if TYPE_CHECKING:
     from salakseg.train.runs import RunSummary
 
-_WORDS = ("run", "recipe", "state", "last trained")
+_WORDS = ("run", "recipe", "state")
+_COLUMNS = (*_WORDS, "steps", "best mIoU\nwithout bg.", "\nwith bg.", "\nat step", "last trained")
 
 
 def runs(
@@ -34,8 +35,7 @@ def runs(
     if not found:
         say(f"{root} holds no runs yet; start one with `salakseg train`")
         return
-    columns = ("run", "recipe", "state", "steps", "mIoU without", "with background", "at step", "time", "last trained")
-    stdout.print(table(columns, [_row(run, root) for run in found], left=_WORDS))
+    show(stdout, table(_COLUMNS, [_row(run, root) for run in found], left=_WORDS, fold="run"))
     for run in found:
         if run.reason:
             stdout.print(f"{run.path.relative_to(root)}: {run.reason}", markup=False, soft_wrap=True)
@@ -51,6 +51,5 @@ def _row(run: "RunSummary", root: Path) -> list[str]:
         score(None if best is None else best.miou_without_background),
         score(None if best is None else best.miou_with_background),
         "-" if best is None else f"{best.iteration:,}",
-        duration(run.seconds),
         run.trained_at.strftime("%Y-%m-%d %H:%M"),
     ]

@@ -2,28 +2,37 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str] = ()) -> Table:
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str] = (), fold: str = "") -> Table:
     """A table without lines.
 
     Args:
         columns: Headings.
         rows: Cells; markup in them stays text.
         left: Headings of the columns that hold words; figures stand to the right.
+        fold: The column that gives way where the terminal is narrow.
     """
     made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for heading in columns:
-        if heading in left:
-            made.add_column(heading, overflow="fold")
-        else:
-            made.add_column(heading, justify="right", no_wrap=True)
+        justify: Literal["left", "right"] = "left" if heading in left else "right"
+        made.add_column(heading, justify=justify, overflow="fold", no_wrap=heading != fold)
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
     return made
+
+
+def show(console: Console, made: Table) -> None:
+    """Prints a table, as wide as it wants to be where there is no terminal to fit into."""
+    if not console.is_terminal:
+        wanted = console.measure(made, options=console.options.update(width=10_000)).maximum
+        console = Console(file=console.file, quiet=console.quiet, width=wanted)
+    console.print(made)
 
 
 def score(value: float | None) -> str:

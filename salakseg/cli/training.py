@@ -10,10 +10,12 @@ import typer
 from salakseg.cli.choices import Device
 from salakseg.cli.console import INTERRUPTED, progress_bar, say, stdout
 from salakseg.cli.estimates import show_estimate
-from salakseg.cli.tables import duration, score, table
+from salakseg.cli.tables import duration, score, show, table
 from salakseg.errors import ProjectError, RecipeError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from salakseg.project import Project
     from salakseg.train.ladder import Rung
     from salakseg.train.ladder_plan import Plan
@@ -315,22 +317,23 @@ def _climb(folder: Path, plan: "Plan", device: str, data_root: Path | None, cach
     except Interrupted:
         say(f"stopped; go on with the same command, or with: salakseg train --resume {folder}")
         raise typer.Exit(INTERRUPTED) from None
-    stdout.print(_summary(rungs))
+    show(stdout, _summary(rungs))
+    for rung in rungs:
+        stdout.print(f"{rung.run.path.name}: {rung.verdict}", markup=False, soft_wrap=True)
+        if rung.run.reason:
+            stdout.print(f"  {rung.run.state.value}: {rung.run.reason}", markup=False, soft_wrap=True)
     say(f"done; next: salakseg report {best_rung(rungs) / 'checkpoints' / 'best.pt'}")
 
 
-def _summary(rungs: "Sequence[Rung]") -> object:
+def _summary(rungs: "Sequence[Rung]") -> "Table":
     """The table at the end of a ladder."""
-    columns = ("phase", "steps", "mIoU without", "with background", "at step", "time", "ended", "then")
     rows = []
     for rung in rungs:
         run, best = rung.run, rung.run.best
-        scores = (
-            ["-", "-", "-"]
-            if best is None
-            else [score(best.miou_without_background), score(best.miou_with_background), f"{best.iteration:,}"]
-        )
-        ended = f"{run.state.value}: {run.reason}" if run.reason else run.state.value
+        figures = ["-", "-", "-"]
+        if best is not None:
+            figures = [score(best.miou_without_background), score(best.miou_with_background), f"{best.iteration:,}"]
         steps = f"{run.iteration:,} of {run.planned:,}"
-        rows.append([run.path.name, steps, *scores, duration(run.seconds), ended, rung.verdict])
-    return table(columns, rows, left=("phase", "ended", "then"))
+        rows.append([run.path.name, steps, *figures, duration(run.seconds), run.state.value])
+    columns = ("phase", "steps", "best mIoU\nwithout bg.", "\nwith bg.", "\nat step", "time", "ended")
+    return table(columns, rows, left=("phase", "ended"))
