@@ -7,6 +7,7 @@ import typer
 
 from salakseg.cli.choices import Device
 from salakseg.cli.console import INTERRUPTED, progress_bar, say, stdout
+from salakseg.cli.live import live_view
 from salakseg.errors import ProjectError, RecipeError
 
 _RECIPE = "Recipe"
@@ -149,8 +150,8 @@ def train(
         return
     folder = trainer.run_folder
     try:
-        with progress_bar("training", "steps") as progress:
-            trainer.run(progress)
+        with live_view(folder.metrics, trainer.data.class_map, f"{trainer.recipe.name}: {folder.path}") as show:
+            trainer.run(show)
     except Interrupted:
         say(f"stopped after step {trainer.iteration:,}; go on with: salakseg train --resume {folder.path}")
         raise typer.Exit(INTERRUPTED) from None
