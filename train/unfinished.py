@@ -14,7 +14,7 @@ from salakseg.train.validate import scores_of
 
 
 def newest_unfinished(runs: Path, say: Callable[[str], None]) -> Path:
-    """The run, maybe of a ladder, that was trained last, of those that are neither finished, stopped early, nor being trained now.
+    """The run that was trained last, maybe one of a ladder, of those that are not finished and not being trained now.
 
     Args:
         runs: Folder of the runs.
