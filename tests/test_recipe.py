@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from salakseg.errors import RecipeError
-from salakseg.train.recipe import PHASES, Recipe, load_recipe, parse_setting, recipe_names, recipe_toml
+from salakseg.train.effect import idle_settings
+from salakseg.train.keys import nest, setting_keys
+from salakseg.train.recipe import PHASES, Recipe, load_recipe, parse_setting, recipe_names, recipe_toml, resolve
 from salakseg.train.schedule import rate_factor
 
 V3_THRESHOLDS = (0.60, 0.65, 0.70, 0.65, 0.55, 0.60)
@@ -158,3 +162,167 @@ def test_the_rate_warms_up_and_falls_to_nought() -> None:
     factors = [rate_factor(n, config) for n in (0, 499, 999, 1_000, 4_000, 11_500, 25_500, 50_000)]
     assert factors == pytest.approx([1 / 1001, 500 / 1001, 1000 / 1001, 1.0, 0.9908, 0.8909, 0.5, 0.0], abs=1e-3)
     assert max(rate_factor(n, config) for n in range(0, 50_000, 7)) <= 1.0
+
+
+# ---- strictness
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("loss.dcie=1", r"no setting 'loss\.dcie' \(did you mean 'loss\.dice'\?\)"),
+        ("learning_rate=1", r"no setting 'learning_rate' \(did you mean 'optimizer\.learning_rate'\?\)"),
+        ("augment=3", "augment: a table of settings is wanted"),
+        ("seed=true", r"seed: a whole number is wanted \(got True\)"),
+        ("seed=4.0", "seed: a whole number is wanted"),
+        ('data.batch_size="8"', "data.batch_size: a whole number is wanted"),
+        ("augment.multi_scale=yes", "augment.multi_scale: true or false is wanted"),
+        ("optimizer.learning_rate=nan", "optimizer.learning_rate: a finite number is wanted"),
+        ("optimizer.learning_rate=inf", "optimizer.learning_rate: a finite number is wanted"),
+        ("network.head_dropout=0.1", "network.head_dropout: a list is wanted"),
+        ("seed=2020-01-01", "seed: a whole number is wanted"),
+        ("loss.heads_frozen=3", "loss.heads_frozen 3 leaves none of the 3 heads"),
+    ],
+)
+def test_wrong_types_are_not_guessed_at(setting: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as error:
+        load_recipe("v3", [parse_setting(setting)])
+    assert "\n" not in str(error.value)
+
+
+def test_a_base_must_be_a_name(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("base = 3\n")
+    with pytest.raises(RecipeError, match=r"mine\.toml: base: .*\(got 3\)"):
+        load_recipe(str(tmp_path / "mine.toml"))
+
+
+# ---- settings without effect
+
+
+@pytest.mark.parametrize(
+    ("recipe", "given", "named"),
+    [
+        ("v3", ["augment.multi_scale=false", "augment.scale_max=300"], "augment.scale_max (needs augment.multi_scale"),
+        ("phase3", ["augment.scale_min=200"], "augment.scale_min"),
+        ("quick", ["selftraining.weight=2.0"], "selftraining.weight (needs selftraining.enabled = true)"),
+        ("v3", ["schedule.iterations=500", "schedule.warmup=9", "selftraining.weight=2.0"], "selftraining.start below"),
+        ("v3", ["strong.hue=0.1"], "strong.hue (needs selftraining.strong above 0)"),
+        ("v3", ["selftraining.adaptive_floor=0.4"], "selftraining.adaptive_floor"),
+        ("phase4", ["selftraining.thresholds=0.8"], 'selftraining.thresholds (needs selftraining.keep = "fixed")'),
+        ("v3", ["loss.focal=0.0", "loss.focal_gamma=1.0"], "loss.focal_gamma (needs loss.focal above 0)"),
+        ("supervised", ['loss.class_weights="balanced"', "loss.ce=0.0", "loss.dice=1.0"], "loss.class_weights"),
+        ("v3", ['network.architecture="unet"', "network.output_stride=8"], "network.output_stride"),
+        ("v3", ["selftraining.labeller_flips=true"], "selftraining.labeller_flips"),
+        ("v3", ["health.rollbacks=5"], 'health.rollbacks (needs health.action = "guard")'),
+        ("v3", ["network.head_dropout=[0.1]", 'loss.heads="each"'], "loss.heads (needs several heads"),
+    ],
+)
+def test_a_setting_without_effect_is_refused_by_name(recipe: str, given: list[str], named: str) -> None:
+    changes = [parse_setting(setting) for setting in given]
+    with pytest.raises(RecipeError, match="without effect") as error:
+        resolve(recipe, changes)
+    assert named in str(error.value)
+    load_recipe(recipe, changes)  # a program may
+
+
+def test_what_a_built_in_recipe_says_in_vain_is_nobody_s_fault() -> None:
+    for name in recipe_names():
+        resolve(name)
+    assert resolve("phase3").recipe.augment.scale_max == 320
+    resolve("v3", [parse_setting("selftraining.enabled=false")])
+    resolve("phase3", [parse_setting("augment.multi_scale=true"), parse_setting("augment.scale_max=300")])
+
+
+def test_an_own_file_is_judged_by_what_it_says_itself(tmp_path: Path) -> None:
+    ground, top = tmp_path / "ground.toml", tmp_path / "top.toml"
+    ground.write_text('base = "v3"\n[augment]\nscale_max = 300\n')
+    top.write_text('base = "ground.toml"\n[augment]\nmulti_scale = false\n')
+    assert resolve(str(top)).chain == ["v3", "ground.toml", "top.toml"]
+    top.write_text('base = "v3"\n[augment]\nmulti_scale = false\nscale_max = 300\n')
+    with pytest.raises(RecipeError, match="scale_max"):
+        resolve(str(top))
+    whole = tmp_path / "recipe.toml"  # as it lies in a run's folder
+    whole.write_text(recipe_toml(load_recipe("phase3")))
+    assert resolve(str(whole)).recipe == load_recipe("phase3")
+
+
+def test_the_project_file_speaks_of_every_recipe() -> None:
+    """What counts in some recipe may be idle in another, unless the file itself makes it so."""
+    project = {"selftraining": {"weight": 2.0}}
+    resolved = resolve("quick", project=project)
+    assert [one.key for one in idle_settings(resolved)] == ["selftraining.weight"]
+    assert idle_settings(resolve("v3", project=project)) == []
+    with pytest.raises(RecipeError, match=r"selftraining\.weight"):
+        resolve("v3", project={"selftraining": {"weight": 2.0, "enabled": False}})
+
+
+# ---- any recipe at all
+
+KEYS = setting_keys(Recipe)
+SCALARS = st.one_of(
+    st.booleans(),
+    st.integers(-(10**20), 10**20),
+    st.floats(),
+    st.text(max_size=8),
+    st.dates(),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=2)),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(recipe_names()), st.sampled_from([*KEYS, *Recipe.model_fields]), VALUES)
+def test_any_value_either_loads_or_is_an_error_with_its_key(name: str, key: str, value: Any) -> None:
+    try:
+        recipe = load_recipe(name, [nest(key, value)])
+    except RecipeError as error:
+        assert any(part in str(error) for part in (key, *key.split("."))), str(error)
+        assert "\n" not in str(error)
+    else:
+        assert Recipe.model_validate(tomllib.loads(recipe_toml(recipe))) == recipe
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(min_size=1, max_size=30), SCALARS)
+def test_an_unknown_key_is_named(key: str, value: Any) -> None:
+    if key in KEYS or key in Recipe.model_fields:
+        return
+    with pytest.raises(RecipeError, match=r"no setting|table of settings|wanted") as error:
+        load_recipe("v3", [nest(key, value)])
+    first = key.partition(".")[0]
+    assert first in str(error.value) or repr(first)[1:-1] in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=40))
+def test_any_text_on_the_command_line_is_a_setting_or_an_error(text: str) -> None:
+    try:
+        load_recipe("v3", [parse_setting(text)])
+    except RecipeError as error:
+        assert "\n" not in str(error)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_right_recipes_load_and_are_read_back_equal(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(recipe_names()))
+    share = st.floats(0, 1)
+    low, high = sorted(data.draw(st.tuples(st.integers(32, 512), st.integers(32, 512))))
+    iterations = data.draw(st.integers(2, 200_000))
+    change = {
+        "seed": data.draw(st.integers(0, 2**32 - 1)),
+        "augment": {"scale_min": low, "scale_max": high, "multi_scale": data.draw(st.booleans())},
+        "schedule": {"iterations": iterations, "warmup": data.draw(st.integers(0, iterations - 1))},
+        "optimizer": {"learning_rate": data.draw(st.floats(1e-6, 1))},
+        "selftraining": {
+            "thresholds": data.draw(st.one_of(share, st.lists(share, min_size=1, max_size=6))),
+            "background_threshold": data.draw(share),
+        },
+    }
+    recipe = load_recipe(name, [change])
+    assert Recipe.model_validate(tomllib.loads(recipe_toml(recipe))) == recipe
+    assert (recipe.augment.scale_min, recipe.schedule.iterations) == (low, iterations)
