@@ -27,6 +27,8 @@ def diagnose(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Replay a training curve through the trainer's rules: which alarms there were, at which iteration, and why."""
+    from rich.text import Text
+
     from salakseg.evaluate.history import Plan
     from salakseg.train.alarms import alarms_of, replay
     from salakseg.train.curves import read_curve
@@ -55,7 +57,7 @@ def diagnose(
         print(json.dumps(content, indent=2))
         return
     for part in _page(path, judged, alarms):
-        stdout.print(part, soft_wrap=hasattr(part, "plain"))
+        stdout.print(part, soft_wrap=isinstance(part, Text))
 
 
 def _page(path: Path, judged: list[list["Judgement"]], alarms: list["Judgement"]) -> list["RenderableType"]:

@@ -10,6 +10,7 @@ import typer
 from salakseg.cli.choices import Device
 from salakseg.cli.console import INTERRUPTED, progress_bar, say, stdout
 from salakseg.cli.estimates import show_estimate
+from salakseg.cli.live import live_view
 from salakseg.cli.tables import duration, score, show, table
 from salakseg.errors import ProjectError, RecipeError
 
@@ -279,8 +280,8 @@ def _run(trainer: "Trainer") -> None:
 
     folder = trainer.run_folder
     try:
-        with progress_bar("training", "steps") as progress:
-            trainer.run(progress)
+        with live_view(folder.metrics, trainer.data.class_map, f"{trainer.recipe.name}: {folder.path}") as show:
+            trainer.run(show)
     except Interrupted:
         say(f"stopped after step {trainer.iteration:,}; go on with: salakseg train --resume {folder.path}")
         raise typer.Exit(INTERRUPTED) from None
