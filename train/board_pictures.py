@@ -54,7 +54,8 @@ def draw_confusion(matrix: ConfusionMatrix, class_map: ClassMap, iteration: int,
         write(axes, col, row, text, ha="center", color="white" if share > 0.55 else INK)
     title = f"Validation at step {iteration:,}: mIoU without background {figure_text(miou)}"
     write(axes, -0.5, -0.5 - 0.30 / _CELL, title, ha="left", fontsize=SMALL)
-    write(axes, -0.5, -0.5 - 0.11 / _CELL, "percent of each true class (row) by predicted class (column)", ha="left", fontsize=8)
+    meaning = "percent of each true class (row) by predicted class (column)"
+    write(axes, -0.5, -0.5 - 0.11 / _CELL, meaning, ha="left", fontsize=8)
     return _pixels(figure)
 
 
