@@ -70,7 +70,7 @@ def give_scores(trainer: Trainer, scores: list[float]) -> None:
         counts[range(7), [1, 2, 3, 4, 5, 6, 0]] = (1000 - right) // 2
         return ConfusionMatrix.from_counts(counts)
 
-    trainer.validation.confusion = scripted  # type: ignore[method-assign]
+    trainer.validation.confusion = scripted  # type: ignore[method-assign,assignment]
 
 
 def test_a_run_measures_judges_and_shows_itself(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_run_measures_judges_and_shows_itself(tmp_path: Path) -> None:
     again = alarms_of(replay(records, plan, trainer.recipe.health.falling))
     assert raised == [(alarm.iteration, alarm.quantity, alarm.level, alarm.seen) for alarm in again]
     assert sum(line.startswith("attention, ") for line in said) == len(raised)
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
     board = EventAccumulator(str(run / "tensorboard"))
     board.Reload()
