@@ -40,16 +40,17 @@ def flight(folder: str, numbers: range, labelled: float, seed: int) -> dict[Phot
     labelled=st.floats(0.3, 1.0),
     gap=st.integers(0, 4),
     seed=st.integers(0, 10_000),
+    calibration=st.sampled_from([0.0, 0.05, 0.2]),
 )
 def test_no_photo_in_use_is_a_neighbour_of_a_held_out_one(
-    lengths: list[int], labelled: float, gap: int, seed: int
+    lengths: list[int], labelled: float, gap: int, seed: int, calibration: float
 ) -> None:
     photos: dict[Photo, bool] = {}
     for number, length in enumerate(lengths):
         photos |= flight(f"salak-{number}", range(100, 100 + length), labelled, seed + number)
     index, survey = make_index(photos), make_survey(photos, seed)
     try:
-        split = make_split(index, survey, SALAK, SplitPlan(gap=gap, seed=seed))
+        split = make_split(index, survey, SALAK, SplitPlan(gap=gap, seed=seed, calibration_share=calibration))
     except DataError as error:
         assert "too few" in str(error) or "no labelled patch" in str(error)
         return
@@ -85,6 +86,46 @@ def test_names_without_a_common_pattern_are_ordered_by_name() -> None:
     for place, role in enumerate(roles):
         if role in HELD_OUT:
             assert all(other in (role, Role.GAP) for other in roles[max(0, place - 3) : place + 4])
+
+
+@pytest.mark.parametrize("by", ["block", "folder"])
+def test_a_calibration_part_changes_neither_validation_nor_test(by: str) -> None:
+    photos: dict[Photo, bool] = {}
+    for folder in "abcd":
+        photos |= flight(folder, range(40), 0.9, ord(folder))
+    index, survey = make_index(photos), make_survey(photos)
+    without = make_split(index, survey, SALAK, SplitPlan(by=by))
+    split = make_split(index, survey, SALAK, SplitPlan(by=by, calibration_share=0.05))
+    for role in (Role.VAL, Role.TEST):
+        assert split.patches(index, role) == without.patches(index, role)
+    drawn = [photo for photo, role in split.roles.items() if role is Role.CALIBRATION]
+    assert 0.02 * len(survey.pixels) <= len(drawn) <= 0.1 * len(survey.pixels)
+    for photo in drawn:
+        assert without.roles[photo] is Role.LABELLED
+        number = int(photo.name[4:])
+        near = [other for other in photos if other.folder == photo.folder and abs(int(other.name[4:]) - number) <= 3]
+        assert all(split.roles[other] in (Role.CALIBRATION, Role.GAP) for other in near)
+    # Elsewhere training keeps what it had
+    lost = [p for p, role in without.roles.items() if role is Role.LABELLED and split.roles[p] is Role.GAP]
+    assert len(lost) <= 0.25 * len(without.patches(index, Role.LABELLED)) / 2
+
+
+def test_no_calibration_part_where_training_would_lose_a_class_or_too_much() -> None:
+    few = flight("a", range(22), 1.0, 0)
+    split = make_split(make_index(few), make_survey(few), SALAK, SplitPlan(gap=3, calibration_share=0.05))
+    assert Role.CALIBRATION not in split.roles.values()
+    photos = flight("a", range(40), 1.0, 0)
+    kept = 0
+    for only in list(photos)[::8]:
+        survey = make_survey(photos)
+        for photo, pixels in survey.pixels.items():
+            pixels[1] = 500 if photo == only else 0
+        trained = make_split(make_index(photos), survey, SALAK, SplitPlan(gap=0)).roles[only] is Role.LABELLED
+        split = make_split(make_index(photos), survey, SALAK, SplitPlan(gap=0, calibration_share=0.05))
+        assert Role.CALIBRATION in split.roles.values()
+        assert not trained or split.roles[only] is Role.LABELLED
+        kept += trained
+    assert kept > 0
 
 
 def test_rare_classes_reach_every_part() -> None:

@@ -104,6 +104,7 @@ def test_a_run_measures_judges_and_shows_itself(tmp_path: Path) -> None:
     board.Reload()
     tags = board.Tags()
     assert {"val/confusion", "val/predictions"} <= set(tags["images"])
+    assert not any(tag.startswith("event/") for tag in tags["scalars"])
     assert {"iou_of_class/Snake Fruit", "watch/train_miou", "watch/pseudo_precision", "train/loss"} <= set(
         tags["scalars"]
     )

@@ -43,6 +43,8 @@ def draw_confusion(matrix: ConfusionMatrix, class_map: ClassMap, iteration: int,
     axes = add_axes(figure, left, top, size, size)
     axes.spines[:].set_visible(False)
     axes.imshow(np.nan_to_num(shares_KK), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for k in range(len(class_map)):  # right is what lies on the diagonal
+        axes.add_patch(_frame(k))
     ticks = range(len(class_map))
     axes.set_yticks(ticks, names, parse_math=False)
     axes.set_xticks(ticks, names, rotation=90, parse_math=False)
@@ -52,7 +54,8 @@ def draw_confusion(matrix: ConfusionMatrix, class_map: ClassMap, iteration: int,
         write(axes, col, row, text, ha="center", color="white" if share > 0.55 else INK)
     title = f"Validation at step {iteration:,}: mIoU without background {figure_text(miou)}"
     write(axes, -0.5, -0.5 - 0.30 / _CELL, title, ha="left", fontsize=SMALL)
-    write(axes, -0.5, -0.5 - 0.11 / _CELL, "true class by row, percent of it by prediction", ha="left", fontsize=8)
+    meaning = "percent of each true class (row) by predicted class (column)"
+    write(axes, -0.5, -0.5 - 0.11 / _CELL, meaning, ha="left", fontsize=8)
     return _pixels(figure)
 
 
@@ -112,6 +115,12 @@ def _legend(figure: "Figure", class_map: ClassMap, left: float, top: float) -> N
     for row, land_class in enumerate(class_map.classes):
         axes.add_patch(_square(row, paint(land_class.color)))
         write(axes, 0.24, row + 0.5, land_class.name)
+
+
+def _frame(k: int) -> "Rectangle":
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((k - 0.47, k - 0.47), 0.94, 0.94, fill=False, edgecolor=INK, linewidth=1.0)
 
 
 def _square(row: int, color: str) -> "Rectangle":

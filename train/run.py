@@ -206,7 +206,7 @@ class RunLog:
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
         self._file.add(json.dumps(plain))
         for name, value in values.items():
-            if isinstance(value, int | float):
+            if isinstance(value, int | float) and kind != "event":  # what happened once is no curve
                 self.show("add_scalar", f"{kind}/{name}", value, iteration)
 
     def show(self, method: str, *arguments: Any) -> None:  # noqa: ANN401  # whatever TensorBoard takes

@@ -178,8 +178,11 @@ def _ending(records: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any]) -> 
         return State.INTERRUPTED, ""
     if last.get("iteration", 0) >= known.schedule.iterations:
         return State.FINISHED, ""
-    scores = [_score(record) for record in records if record.get("kind") == "val"]
-    if last.get("kind") == "val" and (reason_then := stop_reason(scores, known.evaluation)) is not None:
+    evaluations = [record for record in records if record.get("kind") == "val"]
+    scores = [_score(record) for record in evaluations]
+    # An evaluation is the last thing that happened also where the watch has added its records to it
+    ended_there = bool(evaluations) and last["iteration"] == evaluations[-1]["iteration"]
+    if ended_there and (reason_then := stop_reason(scores, known.evaluation)) is not None:
         return State.STOPPED, reason_then
     return State.INTERRUPTED, ""
 

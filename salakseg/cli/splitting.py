@@ -81,6 +81,13 @@ def make(
     gap: Annotated[
         int, typer.Option(min=0, help="Photos beside a held-out one that nobody uses.", rich_help_panel=_FLIGHT)
     ] = 3,
+    calibration_share: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.2, rich_help_panel=_FLIGHT,
+            help="The same for a part on which pseudo-labels are compared with labels; none where it costs too much.",
+        ),
+    ] = 0.05,
     class_mapping: ClassMapping = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a split that is there.")] = False,
 ) -> None:  # fmt: skip
@@ -104,6 +111,7 @@ def make(
         by=by.value,
         spatial=SpatialPlan(block, buffer, val_share, test_share, seed),
         gap=gap,
+        calibration_share=calibration_share,
         photos=photos,
         footprint_m=footprint,
         overwrite=overwrite,

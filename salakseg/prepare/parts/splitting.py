@@ -45,6 +45,7 @@ class SplitRequest:
             there is a ``patches.gpkg``, "gps" where `photos` have a position, else "block".
         spatial: Blocks, buffer, shares and seed; by numbers or folders the shares and the seed.
         gap: Photos to either side of a held-out one that are used nowhere, by "block".
+        calibration_share: Wanted share of the calibration part, by "block" or "folder"; by place there is none.
         photos: Folder of the photos that patches were cut from; None where the patches are whole photos.
         footprint_m: Metres from corner to corner that a photo shows; None works it out.
         overwrite: Whether an existing split may be replaced.
@@ -53,6 +54,7 @@ class SplitRequest:
     by: By = "auto"
     spatial: SpatialPlan = field(default_factory=SpatialPlan)
     gap: int = 3
+    calibration_share: float = 0.05
     photos: Path | None = None
     footprint_m: float | None = None
     overwrite: bool = False
@@ -104,7 +106,10 @@ def make_parts(root: Path, class_map: ClassMap, request: SplitRequest, bar: Bar 
         parts = _by_place(index, class_map, ground, by, _with_buffer(request.spatial, by), bar)
     else:
         survey = survey_masks(index, _labelled(index), class_map, lambda done, all_: bar("masks", done, all_))
-        plan = SplitPlan(by, request.spatial.val_share, request.spatial.test_share, request.gap, request.spatial.seed)
+        spatial = request.spatial
+        plan = SplitPlan(
+            by, spatial.val_share, spatial.test_share, request.gap, spatial.seed, request.calibration_share
+        )
         parts = Parts(index, make_split(index, survey, class_map, plan), survey, by)
     _write(parts)
     return parts
