@@ -125,6 +125,8 @@ def kill_at_random(
         done += 1
         reached = load_checkpoint(last, lazily=True).iteration if last.exists() else None
         yield Kill(done, wait, reached, any(last.parent.glob(".*")))
+        if reached == iterations:  # killed while it ended: there is nothing to go on with
+            return
 
 
 def same(one: object, other: object) -> bool:

@@ -137,7 +137,7 @@ def test_the_commands_of_the_teams_notes(plantation: Path, tmp_path: Path) -> No
     assert (augment["multi_scale"], augment["scale_min"], augment["scale_max"]) == (True, 32, 64)
     off = tmp_path / "off"
     command(
-        "train", "--data-root", data, "--checkpoint-dir", off, *flags[:-4], "--no-multi-scale", *common,
+        "train", "--data-root", data, "--checkpoint-dir", off, *flags[:-6], "--no-multi-scale", *common,
         "--set", "selftraining.enabled=false",
     )  # fmt: skip
     recipe = tomllib.loads((off / "recipe.toml").read_text())

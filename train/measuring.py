@@ -4,7 +4,7 @@ Axes: B image, K class.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from salakseg.evaluate.metrics import compute_metrics
 from salakseg.train.calibration import Precision, pseudo_label_precision
 from salakseg.train.parallel import summed
 from salakseg.train.pseudo import Target
+from salakseg.train.skipped import skip_of
 
 if TYPE_CHECKING:
     from salakseg.train.loop import Trainer
@@ -121,7 +122,7 @@ def _confusion(trainer: "Trainer", model: nn.Module, patches: Sequence[Patch]) -
         _mine(trainer, patches),
         trainer.data.class_map,
         trainer.fabric.device,
-        on_unreadable=_leave_out,
+        on_unreadable=_leaving_out(trainer),
     )
     return _added_up(trainer, matrix)
 
@@ -132,7 +133,7 @@ def _precision(trainer: "Trainer", patches: Sequence[Patch]) -> Precision:
         return trainer.labeller.label(trainer.answer(image_BCHW), exists_BHW, learn=False)[0]
 
     batches = read_batches(
-        trainer.data.index, _mine(trainer, patches), trainer.data.class_map, on_unreadable=_leave_out
+        trainer.data.index, _mine(trainer, patches), trainer.data.class_map, on_unreadable=_leaving_out(trainer)
     )
     own = pseudo_label_precision(answer, batches, len(trainer.data.class_map), trainer.fabric.device)
     seen = int(summed(torch.tensor([own.seen]), trainer.fabric))
@@ -148,5 +149,11 @@ def _added_up(trainer: "Trainer", matrix: ConfusionMatrix) -> ConfusionMatrix:
     return ConfusionMatrix.from_counts(summed(torch.tensor(matrix.counts), trainer.fabric).numpy())
 
 
-def _leave_out(patch: Patch, error: UnreadableError) -> None:
-    """A patch of a sample that cannot be read: training and validation meet it too, and say so."""
+def _leaving_out(trainer: "Trainer") -> Callable[[Patch, UnreadableError], None]:
+    """Takes down a patch of a sample that cannot be read."""
+
+    def leave_out(patch: Patch, error: UnreadableError) -> None:
+        part = trainer.data.split.roles[patch.photo_key].value
+        trainer.skipped.add([skip_of(patch, part, error, trainer.data.index.root)])
+
+    return leave_out

@@ -177,7 +177,8 @@ def _finish_data(
 
 def part_sizes(index: PatchIndex, split: Split) -> dict[str, int]:
     """Patches of each part that a run reads."""
-    return {role.value: len(split.patches(index, role)) for role in (Role.LABELLED, Role.UNLABELLED, Role.VAL)}
+    roles = (Role.LABELLED, Role.UNLABELLED, Role.VAL, Role.CALIBRATION)
+    return {role.value: len(split.patches(index, role)) for role in roles}
 
 
 def _damaged(index: PatchIndex, split: Split, survey: Survey, say: Say) -> tuple[Skip, ...]:
@@ -189,7 +190,7 @@ def _damaged(index: PatchIndex, split: Split, survey: Survey, say: Say) -> tuple
     skips = []
     for patch, error in survey.damaged.items():
         role = split.roles[patch.photo_key]
-        if role in (Role.LABELLED, Role.VAL):
+        if role in (Role.LABELLED, Role.VAL, Role.CALIBRATION):
             skips.append(skip_of(patch, role.value, error, index.root))
     for skip in skips[:_MOST_TOLD]:
         say(f"attention: skipped {skip.name}: {skip.reason}")
@@ -200,7 +201,8 @@ def _damaged(index: PatchIndex, split: Split, survey: Survey, say: Say) -> tuple
 
 
 def _in_memory(index: PatchIndex, split: Split, class_map: ClassMap, say: Say, progress: Progress) -> PatchIndex:
-    labelled = [*split.patches(index, Role.LABELLED), *split.patches(index, Role.VAL)]
+    with_labels = (Role.LABELLED, Role.VAL, Role.CALIBRATION)
+    labelled = [patch for role in with_labels for patch in split.patches(index, role)]
     store = MemoryStore(index, labelled, split.patches(index, Role.UNLABELLED), class_map, progress)
     say(f"patches: {store.bytes / 1e9:.2f} GB in memory")
     return replace(index, pack=store)
