@@ -103,7 +103,7 @@ def test_fifteen_of_a_thousand_stop_the_run_with_the_list(thousand: Path, tmp_pa
         return {"loss": torch.zeros(())}
 
     trainer.step = no_learning  # type: ignore[method-assign,assignment]
-    trainer._evaluate = quiet  # type: ignore[method-assign]
+    trainer._evaluate = quiet  # type: ignore[method-assign,assignment]
     with pytest.raises(DataError, match=r"more than 1% of the 1,000 patches: .*skipped\.csv; copy them anew") as error:
         trainer.run(quiet)
     assert "\n" not in str(error.value)
