@@ -269,7 +269,6 @@ def test_a_bare_resume_finds_the_ladder(unbroken: tuple[Path, Any], data: Path, 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--phase", "5"], "no phase '5'; it takes 1, 2, 3, 4, auto"),
         (["--phase", "1", "--continue"], "--continue is for --phase auto"),
         (["--phase", "1", "--set", "ladder.phase2_below=0.5"], "no effect without --phase auto"),
         (["--phase", "auto", "--recipe", "v3"], "give one of them"),

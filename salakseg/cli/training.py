@@ -174,10 +174,10 @@ def train(
             )
         _resume(run, project, data_root, early_stop_patience, device.value)
         return
+    name = _recipe_name(recipe, phase)
     root = data_root or project.data_root
     if root is None:
         raise ProjectError("Where are the patches? Give --data-root, or data_root in salakseg.toml.")
-    name = _recipe_name(recipe, phase)
     if go_on and name != _LADDER:
         raise RecipeError("--continue is for --phase auto; a single run starts from other weights with --init.")
     request = Request(
@@ -215,7 +215,7 @@ def _recipe_name(recipe: str | None, phase: str | None) -> str:
         return recipe or "v3"
     names = {str(number): name for number, name in PHASES.items()} | {_LADDER: _LADDER}
     if phase not in names:
-        raise RecipeError(f"--phase: there is no phase {phase!r}; it takes {', '.join(names)}.")
+        raise typer.BadParameter(f"there is no phase {phase!r}; it takes {', '.join(names)}", param_hint="--phase")
     return names[phase]
 
 
