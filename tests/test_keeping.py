@@ -344,9 +344,12 @@ def test_resume_needs_no_other_flag(plantation: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_signals_ask_to_stop(name: str) -> None:
+def test_signals_ask_to_stop(name: str, request: pytest.FixtureRequest) -> None:
     number = getattr(signal, name)
-    before = signal.getsignal(number)
+    own = signal.getsignal(number)
+    before = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+    signal.signal(number, before)  # the tests themselves may run under nohup
+    request.addfinalizer(lambda: signal.signal(number, own))
     with stop_on_signal() as asked:
         os.kill(os.getpid(), number)
         assert asked.is_set()
