@@ -24,15 +24,7 @@ STILL = [
     # Losses that are plain means over all pixels
     *("--set", "loss.class_weights=none", "--set", "loss.dice=0.0", "--set", "loss.focal=0.0"),
     *("--set", "selftraining.loss=ce", "--set", "selftraining.normalise=valid"),
-    *(
-        "--set",
-        "selftraining.class_weighted=false",
-        "--set",
-        "evaluation.every=2",
-        "--no-multi-scale",
-        "--warmup-iters",
-        "2",
-    ),
+    *("--set", "evaluation.every=2", "--no-multi-scale", "--warmup-iters", "2"),
     *("--set", "selftraining.start=2", "--set", "optimizer.learning_rate=0.001", "--num-steps", "4"),
 ]
 
