@@ -57,7 +57,7 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(tmp_path: Pa
         for own, other in ((one.student, start), (two.student, one.student))
     )
     assert float(moved) > 0
-    assert float(apart) < 1e-3 * float(moved)
+    assert float(apart) < 5e-3 * float(moved)  # rounding; half of a gradient missing would be a hundred times that
     assert two.evaluation["patches"] == one.evaluation["patches"]
     for own, other in zip(records(tmp_path / "together", "val"), records(tmp_path / "alone", "val"), strict=True):
         assert own["miou_without_background"] == pytest.approx(other["miou_without_background"], abs=1e-3)

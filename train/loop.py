@@ -78,7 +78,7 @@ class Trainer:
         num_classes = len(data.class_map)
         torch.manual_seed(recipe.seed)
         self.network = Segmenter(recipe.network, num_classes, load_weights)
-        if recipe.performance.channels_last and fabric.device.type == "cuda":
+        if recipe.performance.channels_last:
             self.network.to(memory_format=torch.channels_last)
         make_ready(self.network, fabric)
         if recipe.performance.compile:
@@ -246,7 +246,7 @@ class Trainer:
 
     def _in_order(self, image_BCHW: Tensor) -> Tensor:
         """The images with their axes in memory as the network has its weights."""
-        if self.recipe.performance.channels_last and image_BCHW.is_cuda:
+        if self.recipe.performance.channels_last:
             return image_BCHW.contiguous(memory_format=torch.channels_last)
         return image_BCHW
 

