@@ -178,8 +178,8 @@ def main() -> int:
             f"{asked.workers} worker(s)\n",
             flush=True,
         )
-        # While it starts and while it trains, and seldom so late that the run is over before it was killed often enough
-        longest = starting + 1.6 * training / asked.kills
+        # While it starts and while it trains, and never so late that the run is over before it was killed often enough
+        longest = starting + training / asked.kills
         print("| kill | after (s) | newest checkpoint | a checkpoint was being written |\n|---|---|---|---|")
         generator = np.random.default_rng(asked.seed)
         killed = 0

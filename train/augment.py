@@ -16,6 +16,9 @@ from salakseg.train.data import Batch
 from salakseg.train.drawing import Floats, send, spread, uniforms
 from salakseg.train.settings_views import AugmentConfig
 
+STRIDE = 16
+"""Pixels from one side of multi-scale batches to the next."""
+
 _OUTSIDE = 256
 """What a label says beyond the picture while it is warped; 255 is ignored, too, but inside."""
 
@@ -71,11 +74,19 @@ def weak_view(batch: Batch, config: AugmentConfig, crop: int, generator: np.rand
 
 
 def resize_view(view: View, config: AugmentConfig, generator: np.random.Generator) -> View:
-    """The whole view at a random side from ``scale_min`` to ``scale_max``: V3's multi-scale batches."""
-    side = int(generator.integers(config.scale_min, config.scale_max + 1))
+    """The whole view at a random side of `sides`: V3's multi-scale batches."""
+    side = int(generator.choice(sides(config)))
     image = functional.interpolate(view.image_BCHW, size=(side, side), mode="bilinear", align_corners=False)
     label = functional.interpolate(view.label_BHW.unsqueeze(1).float(), size=(side, side), mode="nearest-exact")
     return View(image, label.squeeze(1).long())
+
+
+def sides(config: AugmentConfig) -> list[int]:
+    """Sides of multi-scale batches in pixels: from ``scale_min`` in steps of the encoders' stride, and ``scale_max``.
+
+    Few, because a GPU plans its convolutions anew for every size that it has not seen.
+    """
+    return [*range(config.scale_min, config.scale_max, STRIDE), config.scale_max]
 
 
 def source_side(config: AugmentConfig, crop: int) -> int:

@@ -23,7 +23,8 @@ class AugmentConfig(Section):
     jitter: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Largest relative change of brightness, contrast and saturation."""
     multi_scale: bool = True
-    """Whether every tenth labelled batch is resized to a random side from ``scale_min`` to ``scale_max``."""
+    """Whether every tenth labelled batch is resized to a random side from ``scale_min`` to ``scale_max``, in steps of
+    16 pixels."""
     scale_min: int = Field(default=256, ge=32)
     """Smallest side of a resized batch in pixels."""
     scale_max: int = Field(default=384, ge=32)
