@@ -51,11 +51,21 @@ def test_focal_and_dice_by_hand(seed: int) -> None:
             dice.append(1 - (2 * p[t].sum() + 1) / (p.sum() + t.sum() + 1))
             focal.extend(0.25 * (1 - p[t]) ** 2 * -np.log(p[t]))
     parts = segmentation_loss(logits, label, CONFIG, None)
+    assert parts.ce is not None and parts.dice is not None and parts.focal is not None
     assert float(parts.dice) == pytest.approx(np.mean(dice), rel=1e-4)
     assert float(parts.focal) == pytest.approx(np.mean(focal), rel=1e-4)
     assert float(parts.total) == pytest.approx(
         0.4 * float(parts.ce) + 0.4 * np.mean(dice) + 0.2 * np.mean(focal), rel=1e-4
     )
+
+
+def test_a_term_without_weight_is_not_there() -> None:
+    logits, label = example(0)
+    for term in ("ce", "dice", "focal"):
+        weights = {name: float(name == term) for name in ("ce", "dice", "focal")}
+        alone = segmentation_loss(logits, label, LossConfig(**weights), None)  # type: ignore[arg-type]
+        assert {name for name in weights if getattr(alone, name) is not None} == {term}
+        assert torch.equal(alone.total, getattr(segmentation_loss(logits, label, CONFIG, None), term))
 
 
 def test_ignored_pixels_have_no_gradient() -> None:
@@ -82,6 +92,7 @@ def test_a_perfect_prediction_costs_nothing() -> None:
     _, label = example(0, ignored=0.0)
     logits = 50.0 * functional.one_hot(label, 7).permute(0, 3, 1, 2).float()
     parts = segmentation_loss(logits, label, CONFIG, None)
+    assert parts.ce is not None
     assert float(parts.ce) < 1e-6
     assert float(dice_loss(logits, label)) < 1e-6
 

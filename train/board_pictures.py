@@ -37,9 +37,12 @@ def draw_confusion(matrix: ConfusionMatrix, class_map: ClassMap, iteration: int,
     shares_KK = matrix.normalised()
     size = _CELL * len(class_map)
     names = [wrapped(name, _NAME) for name in class_map.names]
+    title = f"Validation at step {iteration:,}: mIoU without background {figure_text(miou)}"
+    meaning = "percent of each true class (row) by predicted class (column)"
     left, top = text_width(names) + 0.25, 0.55
     bottom = text_width(names) + 0.3
-    figure = new_figure(left + size + 0.2, top + size + bottom)
+    width = max(left + size + 0.2, text_width([title]) + 0.2)
+    figure = new_figure(width, top + size + bottom)
     axes = add_axes(figure, left, top, size, size)
     axes.spines[:].set_visible(False)
     axes.imshow(np.nan_to_num(shares_KK), cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -52,10 +55,9 @@ def draw_confusion(matrix: ConfusionMatrix, class_map: ClassMap, iteration: int,
         share = shares_KK[row, col]
         text = "" if np.isnan(share) or share < 0.005 else f"{100 * share:.0f}"
         write(axes, col, row, text, ha="center", color="white" if share > 0.55 else INK)
-    title = f"Validation at step {iteration:,}: mIoU without background {figure_text(miou)}"
-    write(axes, -0.5, -0.5 - 0.30 / _CELL, title, ha="left", fontsize=SMALL)
-    meaning = "percent of each true class (row) by predicted class (column)"
-    write(axes, -0.5, -0.5 - 0.11 / _CELL, meaning, ha="left", fontsize=8)
+    # From the left edge: few classes make a narrow picture
+    for inches, text, points in ((0.30, title, SMALL), (0.11, meaning, 8)):
+        write(axes, -0.5 - (left - 0.1) / _CELL, -0.5 - inches / _CELL, text, ha="left", fontsize=points)
     return _pixels(figure)
 
 

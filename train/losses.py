@@ -20,12 +20,12 @@ from salakseg.train.settings import LossConfig
 
 @dataclass(frozen=True, slots=True)
 class LossParts:
-    """The weighted sum and its terms, scalars."""
+    """The weighted sum and its terms, scalars; None for a term without weight, which is not computed."""
 
     total: Tensor
-    ce: Tensor
-    dice: Tensor
-    focal: Tensor
+    ce: Tensor | None
+    dice: Tensor | None
+    focal: Tensor | None
 
 
 def segmentation_loss(
@@ -44,13 +44,20 @@ def segmentation_loss(
     """
     logits_BKHW = logits_BKHW.float()
     valid_BHW = label_BHW != IGNORE_INDEX
-    # cross_entropy gives 0 at ignored pixels, and each pixel's term times its class weight
-    nll_BHW = functional.cross_entropy(logits_BKHW, label_BHW, ignore_index=IGNORE_INDEX, reduction="none")
-    ce = _weighted_mean(nll_BHW, _pixel_weights(label_BHW, valid_BHW, class_weights_K))
-    dice = dice_loss(logits_BKHW, label_BHW)
-    focal = config.focal_alpha * (1 - torch.exp(-nll_BHW)) ** config.focal_gamma * nll_BHW
-    focal_mean = _weighted_mean(focal, valid_BHW.float())
-    return LossParts(config.ce * ce + config.dice * dice + config.focal * focal_mean, ce, dice, focal_mean)
+    ce = dice = focal = None
+    if config.ce > 0 or config.focal > 0:
+        # cross_entropy gives 0 at ignored pixels, and each pixel's term times its class weight
+        nll_BHW = functional.cross_entropy(logits_BKHW, label_BHW, ignore_index=IGNORE_INDEX, reduction="none")
+        if config.ce > 0:
+            ce = _weighted_mean(nll_BHW, _pixel_weights(label_BHW, valid_BHW, class_weights_K))
+        if config.focal > 0:
+            focal_BHW = config.focal_alpha * (1 - torch.exp(-nll_BHW)) ** config.focal_gamma * nll_BHW
+            focal = _weighted_mean(focal_BHW, valid_BHW.float())
+    if config.dice > 0:
+        dice = dice_loss(logits_BKHW, label_BHW)
+    terms = zip((config.ce, config.dice, config.focal), (ce, dice, focal), strict=True)
+    total = torch.stack([weight * term for weight, term in terms if term is not None]).sum()
+    return LossParts(total, ce, dice, focal)
 
 
 def pseudo_label_ce(

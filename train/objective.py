@@ -59,7 +59,8 @@ class Objective:
         for branch, logits in zip(branches, answers, strict=True):
             if branch.kind == "labelled":
                 sup = self._supervised(logits, branch.label_BHW)
-                record |= {"loss_sup": sup.total, "ce": sup.ce, "dice": sup.dice, "focal": sup.focal}
+                terms = {"loss_sup": sup.total, "ce": sup.ce, "dice": sup.dice, "focal": sup.focal}
+                record |= {name: term for name, term in terms.items() if term is not None}
                 loss = loss + sup.total
                 if config.on_labelled and len(branches) > 1:
                     own, _ = self.labeller.label(_detached(logits), branch.label_BHW != IGNORE_INDEX)
@@ -113,8 +114,15 @@ class Objective:
             segmentation_loss(head, label_BHW, config, self.class_weights_K) for head in logits.heads_BNKHW.unbind(1)
         ]
         divisor = len(parts) if config.heads == "each" else 1
-        names = ("total", "ce", "dice", "focal")
-        return LossParts(*(torch.stack([getattr(part, name) for part in parts]).sum() / divisor for name in names))
+
+        def of_heads(terms: Sequence[Tensor | None]) -> Tensor | None:
+            there = [term for term in terms if term is not None]
+            return torch.stack(there).sum() / divisor if there else None
+
+        total = torch.stack([part.total for part in parts]).sum() / divisor
+        return LossParts(
+            total, *(of_heads([getattr(part, name) for part in parts]) for name in ("ce", "dice", "focal"))
+        )
 
     def _pseudo(self, logits: Logits, target: Target, random_head: int) -> Tensor:
         config = self.recipe.selftraining
