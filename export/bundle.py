@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
@@ -60,6 +61,7 @@ def write_bundle(
     report: Path | None = None,
     notes: Sequence[str] = (),
     overwrite: bool = False,
+    lean: bool = False,
 ) -> Path:
     """Writes a release folder, which appears under its name only when it is whole.
 
@@ -70,6 +72,7 @@ def write_bundle(
         report: report.json of the checkpoint, whose folder's report comes along.
         notes: Sentences that a reader must know first, such as one on stand-in data.
         overwrite: Whether an older bundle in `folder` may be replaced; another folder never is.
+        lean: Whether the weights are the moving average's alone, in float16: a quarter of the size.
 
     Returns:
         The folder.
@@ -89,7 +92,7 @@ def write_bundle(
             staged.mkdir()
             shutil.copyfile(model, staged / MODEL)
             write_sidecars(staged / MODEL, checkpoint, report, notes, BUNDLED, folder.resolve().name)
-            _write_checkpoint(checkpoint, source, staged)
+            _write_checkpoint(checkpoint, source, staged, lean)
             if report is not None:
                 _copy_report(report.parent, staged / "report")
             _put_in_place(staged, folder, Path(temporary) / "replaced")
@@ -156,7 +159,7 @@ def _put_in_place(staged: Path, folder: Path, aside: Path) -> None:
         raise
 
 
-def _write_checkpoint(checkpoint: Checkpoint, source: str, folder: Path) -> None:
+def _write_checkpoint(checkpoint: Checkpoint, source: str, folder: Path, lean: bool) -> None:
     plain = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint) if f.name not in (*TENSORS, *LEFT_OUT)}
     plain |= {
         "network": checkpoint.network.published(),
@@ -165,14 +168,25 @@ def _write_checkpoint(checkpoint: Checkpoint, source: str, folder: Path) -> None
     }
     config = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "source_sha256": source, "checkpoint": plain}
     tensors: dict[str, Tensor] = {
-        f"{name}.{key}": tensor.detach().clone().contiguous()  # safetensors takes no two that share memory
-        for name in TENSORS
+        f"{name}.{key}": _rounded(tensor) if lean else tensor.detach().clone().contiguous()  # no two share memory
+        for name in (("ema",) if lean else TENSORS)
         for key, tensor in getattr(checkpoint, name).items()
     }
     # save_file makes a file that nobody else may read
     (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
     (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / CLASSES).write_text(class_mapping_csv(checkpoint.class_map), encoding="utf-8")
+
+
+def _rounded(tensor: Tensor) -> Tensor:
+    """A copy in float16, where it holds fractions.
+
+    Variances of batch normalisation may exceed float16; they would be infinite, and so are clipped to its range.
+    """
+    if not tensor.is_floating_point():
+        return tensor.detach().clone().contiguous()
+    limits = torch.finfo(torch.float16)
+    return tensor.detach().clamp(limits.min, limits.max).half().contiguous()
 
 
 def _copy_report(source: Path, folder: Path) -> None:

@@ -53,6 +53,15 @@ class Project(BaseModel):
         Raises:
             ProjectError: There is none.
         """
+        found = self.newest_best_or_none()
+        if found is None:
+            raise ProjectError(
+                f"{self.runs_folder} holds no finished evaluation of a run; train first, or name a model."
+            )
+        return found
+
+    def newest_best_or_none(self) -> Path | None:
+        """The best checkpoint of the newest run, None if there is none."""
         return _newest_best(self.runs_folder)
 
 
@@ -72,12 +81,10 @@ def load_project(start: Path | None = None) -> Project:
     return project.model_copy(update={"runs": Path(runs).absolute()}) if runs else project
 
 
-def _newest_best(runs: Path) -> Path:
+def _newest_best(runs: Path) -> Path | None:
     # of single runs, and of the rungs of ladders
     found = [*runs.glob("*/checkpoints/best.pt"), *runs.glob("*/*/checkpoints/best.pt")]
-    if not found:
-        raise ProjectError(f"{runs} holds no finished evaluation of a run; train first, or name a model.")
-    return max(found, key=_last_trained)
+    return max(found, key=_last_trained, default=None)
 
 
 def _last_trained(best: Path) -> float:

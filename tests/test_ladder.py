@@ -146,7 +146,7 @@ def test_a_run_starts_from_the_moving_average_of_another(tiny_run: Path, tmp_pat
     assert not trainer.optimizer.state_dict()["state"]
 
 
-def test_weights_of_another_network_or_other_classes_are_refused(tiny_run: Path, tmp_path: Path) -> None:
+def test_weights_of_another_network_are_refused(tiny_run: Path, tmp_path: Path) -> None:
     best = tiny_run / "checkpoints" / "best.pt"
     checkpoint = load_checkpoint(best)
     common = ["train", "--data-root", checkpoint.data_root, "--device", "cpu", "--checkpoint-dir", tmp_path / "run"]
@@ -154,11 +154,32 @@ def test_weights_of_another_network_or_other_classes_are_refused(tiny_run: Path,
     assert "another network: network.head_dropout is 3 heads, here 2 heads" in " ".join(done.stderr.split())
     done = command(*common, *TINY, "--init", tmp_path / "gone.pt", status=1)
     assert "gone.pt does not exist" in " ".join(done.stderr.split())
-    checkpoint.classes = [{**record, "name": f"other {record['name']}"} for record in checkpoint.classes]
-    save_checkpoint(checkpoint, tmp_path / "other.pt")
-    done = command(*common, *TINY, "--init", tmp_path / "other.pt", status=1)
-    assert "take a checkpoint of the same classes" in " ".join(done.stderr.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_classes_are_found_by_their_names(tiny_run: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(tiny_run / "checkpoints" / "best.pt")
+    names = [record["name"] for record in checkpoint.classes]
+    renamed = {names[1]: names[2], names[2]: names[1], names[3]: "something else"}
+    checkpoint.classes = [{**one, "name": renamed.get(one["name"], one["name"])} for one in checkpoint.classes]
+    save_checkpoint(checkpoint, tmp_path / "other.pt")
+    changes = {"network": checkpoint.network.model_dump(), "data": {"workers": 0, "crop": 32, "gap": 0}}
+    said: list[str] = []
+    request = Request(
+        "phase1", [changes], Path(checkpoint.data_root), tmp_path, device="cpu", init=tmp_path / "other.pt"
+    )
+    trainer = start_run(request, said.append, ignore)
+    keys = trainer.network.classifier_keys()
+    assert len(keys) == 2 * len(checkpoint.network.head_dropout)
+    for key, value in trainer.network.state_dict().items():
+        theirs = checkpoint.ema[key]
+        if key in keys:
+            assert torch.equal(value[[1, 2]], theirs[[2, 1]])
+            assert torch.equal(value[4:], theirs[4:])
+            assert not torch.equal(value[3], theirs[3])
+        else:
+            assert torch.equal(value, theirs)
+    assert any(f"does not know {names[3]};" in line for line in said)
 
 
 # ---- the whole way

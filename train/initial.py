@@ -1,12 +1,12 @@
 """Weights of another run to start from: the moving average of a checkpoint, for the student and its average alike.
 
-Optimizer, schedule and everything that a run learns about itself start fresh, unlike in `--resume`.
+Optimizer, schedule and everything that a run learns about itself start fresh, unlike in `--resume`. Where a checkpoint
+tells other classes apart, the last layer of each head keeps those of the same name and is new for the others.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from salakseg.classes import ClassMap
 from salakseg.errors import CheckpointError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
 from salakseg.network.config import NetworkConfig
@@ -15,16 +15,26 @@ if TYPE_CHECKING:
     from salakseg.train.loop import Trainer
 
 
-def load_initial(path: Path, network: NetworkConfig, class_map: ClassMap) -> Checkpoint:
+def network_settings(path: Path) -> dict[str, Any]:
+    """Settings by which a run's network takes a checkpoint's encoder and decoder; those of the heads are the recipe's.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    network = load_checkpoint(path, lazily=True).network
+    keys = {"architecture", "encoder"} | ({"output_stride"} if network.architecture.startswith("deeplab") else set())
+    return {"network": network.model_dump(include=keys)}
+
+
+def load_initial(path: Path, network: NetworkConfig) -> Checkpoint:
     """Reads a checkpoint that a run can start from.
 
     Args:
-        path: The checkpoint.
+        path: The checkpoint, or the folder of a bundle.
         network: What the run's network is made of.
-        class_map: The run's classes.
 
     Raises:
-        CheckpointError: It cannot be read, or is of another network or other classes.
+        CheckpointError: It cannot be read, or is of another network.
     """
     checkpoint = load_checkpoint(path)
     wanted, found = _shape(network), _shape(checkpoint.network)
@@ -33,19 +43,28 @@ def load_initial(path: Path, network: NetworkConfig, class_map: ClassMap) -> Che
         raise CheckpointError(
             f"{path} is of another network: {'; '.join(different)}; set the same, or leave out --init."
         )
-    names, theirs = list(class_map.names), list(checkpoint.class_map.names)
-    if names != theirs:
-        raise CheckpointError(
-            f"{path} tells {len(theirs)} classes apart ({', '.join(theirs)}), {class_map.source} has {len(names)} "
-            f"({', '.join(names)}); take a checkpoint of the same classes, or leave out --init."
-        )
     return checkpoint
 
 
-def start_from(trainer: "Trainer", checkpoint: Checkpoint) -> None:
-    """Gives a fresh trainer the checkpoint's moving average."""
-    trainer.network.load_state_dict(checkpoint.ema)
-    trainer.ema.model.load_state_dict(checkpoint.ema)
+def start_from(trainer: "Trainer", checkpoint: Checkpoint) -> list[str]:
+    """Gives a fresh trainer the checkpoint's moving average.
+
+    Returns:
+        Names of classes that it did not know, whose part of the last layers begins anew.
+    """
+    names, theirs = trainer.data.class_map.names, list(checkpoint.class_map.names)
+    weights = dict(checkpoint.ema)
+    if list(names) != theirs:
+        fresh = trainer.network.state_dict()
+        for key in trainer.network.classifier_keys():
+            known = [(k, theirs.index(name)) for k, name in enumerate(names) if name in theirs]
+            layer = fresh[key].clone()
+            for k, row in known:
+                layer[k] = weights[key][row]
+            weights[key] = layer
+    trainer.network.load_state_dict(weights)
+    trainer.ema.model.load_state_dict(weights)
+    return [name for name in names if name not in theirs]
 
 
 def _shape(network: NetworkConfig) -> dict[str, Any]:

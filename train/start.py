@@ -77,7 +77,7 @@ def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
     check_num_classes(class_map, request.num_classes)
     if recipe.selftraining.enabled:
         recipe.selftraining.threshold_of_each(len(class_map))  # refuse a wrong number before the masks are read
-    initial = None if request.init is None else load_initial(request.init, recipe.network, class_map)
+    initial = None if request.init is None else load_initial(request.init, recipe.network)
     run = RunFolder(request.run_folder or fresh_folder(request.runs, recipe.name))
     fabric = make_fabric(request.device, recipe)
     if fabric.is_global_zero:
@@ -103,8 +103,10 @@ def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
     say(f"{recipe.schedule.iterations:,} steps of recipe {recipe.name} on {fabric.device}; the run is {run.path}")
     trainer = Trainer(recipe, data, run, fabric, say, load_weights=initial is None)
     if initial is not None:
-        start_from(trainer, initial)
+        unknown = start_from(trainer, initial)
         say(f"weights: the moving average of {request.init}, step {initial.iteration:,}; all else begins anew")
+        if unknown:
+            say(f"attention: it does not know {', '.join(unknown)}; their part of the heads begins anew, too")
     if not request.dry_run and fabric.is_global_zero:
         if new_split is not None:
             keep_split(data.split, new_split, say)

@@ -52,6 +52,9 @@ def export(
     sidecars: Annotated[bool, typer.Option(help="Write STAC item, model card and script beside the file.")] = True,
     licence: Annotated[str, typer.Option(help="Licence of the model, such as CC-BY-4.0.")] = "unspecified",
     note: Annotated[list[str] | None, typer.Option(help="A sentence for the top of the model card.")] = None,
+    lean: Annotated[
+        bool, typer.Option("--lean", help="A small bundle: the moving average alone, its weights in float16.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
 ) -> None:
     """Write a checkpoint as one ONNX file for QGIS (Deepness), servers and laptops."""
@@ -59,7 +62,9 @@ def export(
         raise typer.BadParameter("name the file to write with --out, or a folder with --bundle, or ask for --compare.")
     if size is not None and dynamic:
         raise typer.BadParameter("--size is one size, --dynamic is any; give one of the two.")
-    from salakseg.cli.models import checkpoint_at
+    if lean and bundle is None:
+        raise typer.BadParameter("--lean is for --bundle.")
+    from salakseg.cli.model_paths import checkpoint_at
     from salakseg.export.settings import DEFAULT_SIZE, ExportSettings
     from salakseg.network.checkpoint import load_checkpoint
 
@@ -83,7 +88,7 @@ def export(
     if out is not None:
         _write(checkpoint, loaded, out, settings, data_root, overwrite, sidecars, note or [])
     if bundle is not None:
-        _bundle(checkpoint, loaded, bundle, settings, data_root, overwrite, note or [])
+        _bundle(checkpoint, loaded, bundle, settings, data_root, overwrite, note or [], lean)
 
 
 def _projects_data(checkpoint: "Checkpoint") -> Path | None:
@@ -128,6 +133,7 @@ def _bundle(
     data_root: Path | None,
     overwrite: bool,
     notes: list[str],
+    lean: bool,
 ) -> None:
     import tempfile
 
@@ -141,7 +147,7 @@ def _bundle(
         with progress_bar("comparing with torch", "tiles") as bar:
             exported = export_onnx(checkpoint, model, settings, data_root=data_root, progress=bar)
         _tell(exported, f"{folder}/{model.name}")
-        write_bundle(checkpoint, model, folder, report=report, notes=notes, overwrite=overwrite)
+        write_bundle(checkpoint, model, folder, report=report, notes=notes, overwrite=overwrite, lean=lean)
     say(f"{folder}: the bundle" + ("" if report else ", without a report: make one with `salakseg report`"))
 
 

@@ -39,7 +39,7 @@ def describe(path: Path) -> dict[str, Any]:
     Raises:
         SalaksegError: It is none, or damaged.
     """
-    from salakseg.cli.models import checkpoint_at
+    from salakseg.cli.model_paths import checkpoint_at
     from salakseg.export.onnx_file import read_onnx
     from salakseg.network.bundle import MODEL
     from salakseg.network.checkpoint import load_checkpoint

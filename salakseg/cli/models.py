@@ -5,27 +5,14 @@ from pathlib import Path
 
 from salakseg.cli.choices import MapDevice
 from salakseg.cli.console import say
+from salakseg.cli.model_paths import checkpoint_at
 from salakseg.errors import EngineError
-from salakseg.network.bundle import MODEL, is_bundle
+from salakseg.network.bundle import MODEL
 from salakseg.network.metadata import Told
 from salakseg.network.opening import EngineSpec, ModelFile
 from salakseg.network.variant import Weights
-
-
-def checkpoint_at(path: Path) -> Path:
-    """What a user names by a path: of a run's folder its best checkpoint, else the path itself.
-
-    Raises:
-        EngineError: It is another folder.
-    """
-    if not path.is_dir() or is_bundle(path):
-        return path
-    best = path / "checkpoints" / "best.pt"
-    if not best.is_file():
-        raise EngineError(
-            f"{path} is no bundle, nor the folder of a run with checkpoints/best.pt; name a model's file or its folder."
-        )
-    return best
+from salakseg.starter import LIMITS, starter_model
+from salakseg.starter import NAME as STARTER
 
 
 def choose_models(
@@ -42,7 +29,8 @@ def choose_models(
     """ONNX Runtime for ONNX files and for any model on a CPU, torch for a checkpoint on a GPU.
 
     Args:
-        models: Files, or folders of bundles or runs; None for the best checkpoint of the newest run.
+        models: Files, or folders of bundles or runs; None for the best checkpoint of the newest run, or where there is
+            no run, the starter model.
         device: Where to compute.
         tile: Side of the tiles, pixels; None for the one that suits the model.
         weights: Which weights of a checkpoint; None for what it prefers.
@@ -54,13 +42,14 @@ def choose_models(
     Raises:
         EngineError: A file is no model, or a flag does not suit it.
         CheckpointError: A checkpoint cannot be used.
-        ProjectError: There is no newest run.
+        ProjectError: The project file cannot be read.
     """
     if not models:
         from salakseg.project import load_project
 
-        models = [load_project().newest_best()]
-        say(f"newest run: {models[0]}")
+        newest = load_project().newest_best_or_none()
+        models = [newest or starter_model()]
+        say(f"newest run: {newest}" if newest else f"no run yet, so this is {LIMITS}")
     asked = weights is not None or heads is not None or tile is not None
     files = [_named(checkpoint_at(path), asked) for path in models]
     for file in files:
@@ -77,7 +66,7 @@ def _named(path: Path, asked: bool) -> ModelFile:
     """A model under the name that the user gave it; of a bundle its ONNX file, or itself if that cannot do it."""
     if not path.is_dir():
         return ModelFile(path, path.name)
-    name = path.resolve().name
+    name = STARTER if path == starter_model() else path.resolve().name
     return ModelFile(path, name) if asked else ModelFile(path / MODEL, f"{name}/{MODEL}")
 
 

@@ -90,7 +90,7 @@ def report(
 ) -> None:
     """Say how good a checkpoint is, class by class, against the DiverseNet target, and where it fails."""
     from salakseg.classes import ClassMap
-    from salakseg.cli.models import checkpoint_at
+    from salakseg.cli.model_paths import checkpoint_at
     from salakseg.evaluate.files import check_folder, report_folder, write_report
     from salakseg.evaluate.judge import Question, judge
     from salakseg.evaluate.terminal import render_terminal

@@ -56,7 +56,10 @@ def train(
     ] = False,
     init: Annotated[
         Path | None,
-        typer.Option(help="Checkpoint to take the first weights from; all else begins anew.", rich_help_panel=_RECIPE),
+        typer.Option(
+            help="Checkpoint to take network and first weights from, or starter; all else begins anew.",
+            rich_help_panel=_RECIPE,
+        ),
     ] = None,
     setting: Annotated[
         list[str] | None,
@@ -178,11 +181,18 @@ def train(
     root = data_root or project.data_root
     if root is None:
         raise ProjectError("Where are the patches? Give --data-root, or data_root in salakseg.toml.")
+    changes = [*(nest(k, v) for k, v in given.items()), *map(parse_setting, setting or [])]
+    if init is not None:
+        from salakseg.cli.model_paths import checkpoint_at
+        from salakseg.train.initial import network_settings
+
+        init = checkpoint_at(init)
+        changes.insert(0, network_settings(init))
     if go_on and name != _LADDER:
         raise RecipeError("--continue is for --phase auto; a single run starts from other weights with --init.")
     request = Request(
         recipe=name,
-        changes=[*(nest(k, v) for k, v in given.items()), *map(parse_setting, setting or [])],
+        changes=changes,
         data_root=root,
         runs=project.runs_folder,
         class_mapping=class_mapping or project.class_mapping,

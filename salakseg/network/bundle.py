@@ -77,4 +77,9 @@ def read_bundle(folder: Path) -> dict[str, Any]:
     for name in TENSORS:
         start = f"{name}."
         values[name] = {key.removeprefix(start): tensor for key, tensor in tensors.items() if key.startswith(start)}
+    # A lean bundle holds the average alone, rounded to half precision
+    values["ema"] = {
+        key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in values["ema"].items()
+    }
+    values["student"] = values["student"] or dict(values["ema"])
     return values

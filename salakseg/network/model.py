@@ -77,6 +77,11 @@ class Segmenter(nn.Module):
         heads = fine[..., :height, :width].reshape(fine.shape[0], len(self.heads), -1, height, width)
         return Logits(heads, heads.mean(dim=1))
 
+    def classifier_keys(self) -> list[str]:
+        """Names in the state dictionary of what holds a row for each class: the last layer of each head."""
+        last = [len(cast(nn.Sequential, head)) - 1 for head in self.heads]
+        return [f"heads.{n}.{layer}.{part}" for n, layer in enumerate(last) for part in ("weight", "bias")]
+
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Parameters of the encoder, which learn at the base rate."""
         return list(self.encoder.parameters())
