@@ -330,7 +330,10 @@ def test_who_labels_the_weak_view(name: str, tmp_path: Path) -> None:
     assert not torch.equal(answers["student"].argmax(1), answers["teacher"].argmax(1))
 
 
-def test_mixed_views_take_pixels_labels_and_weights_from_the_same_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("paste", "mix_with"), [(1.0, "unlabelled"), (0.0, "labelled")])
+def test_mixed_views_take_pixels_labels_and_weights_from_the_same_place(
+    paste: float, mix_with: str, tmp_path: Path
+) -> None:
     trainer = trainer_of(tmp_path, "phase4", keep="fixed", disagreement=3.0)
     batch, unlabelled = next(trainer.labelled_batches()), next(trainer.unlabelled_batches())
     assert unlabelled is not None
@@ -339,7 +342,7 @@ def test_mixed_views_take_pixels_labels_and_weights_from_the_same_place(tmp_path
         [
             {
                 "strong": {"jitter_probability": 0.0, "grey": 0.0, "blur": 0.0, "cutmix_probability": 1.0},
-                "selftraining": {"paste": 1.0, "strong_views": 1},
+                "selftraining": {"paste": paste, "strong_views": 1, "mix_with": mix_with},
                 "data": {"crop": 32},
             }
         ],
@@ -367,10 +370,43 @@ def test_mixed_views_take_pixels_labels_and_weights_from_the_same_place(tmp_path
         assert any(label == own[0] and weight == own[1] for _, label, weight in found)
         if len(found) == 1:
             seen[found[0][0]] += 1
-            if found[0][0] == 1:
+            if found[0][0] == 1 and paste:
                 assert own[0] in (1, 4)
     assert seen[0] > 100
     assert seen[1] > 100
+
+
+def test_both_takes_labelled_pieces_into_the_second_view_alone(tmp_path: Path) -> None:
+    still = {"jitter_probability": 0.0, "grey": 0.0, "blur": 0.0}
+    trainer = trainer_of(tmp_path, "phase4", mix="cutmix", mix_with="both", paste=0.0, keep="fixed", disagreement=0.0)
+    trainer.views.recipe = trainer.recipe.model_copy(
+        update={"strong": trainer.recipe.strong.model_copy(update={**still, "cutmix_probability": 1.0})}
+    )
+    batch, unlabelled = next(trainer.labelled_batches()), next(trainer.unlabelled_batches())
+    assert unlabelled is not None
+    weak = trainer.views.weak(unlabelled, 0)
+    target, _ = trainer._label(weak)
+    target = Target(torch.zeros_like(target.label_BHW), torch.full_like(target.weight_BHW, 0.5), target.valid_BHW)
+    strong = trainer.views.unlabelled(weak, target, trainer.views.labelled(batch, 0), 0)[-1]
+    assert strong.target is not None
+    first, second = strong.target.weight_BHW.chunk(2)
+    assert (first == 0.5).all()
+    assert (second != 0.5).any()
+
+
+def test_some_labelled_views_are_strong_and_the_others_stay(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, "supervised", enabled=False)
+    batch = next(trainer.labelled_batches())
+    plain = trainer.views.labelled(batch, 0)
+    augment = trainer.recipe.augment.model_copy(update={"strong": 0.5})
+    always = trainer.recipe.strong.model_copy(update={"jitter_probability": 1.0})
+    trainer.views.recipe = trainer.recipe.model_copy(update={"augment": augment, "strong": always})
+    changed = [
+        torch.equal(trainer.views.labelled(batch, 0).image_BCHW[b], plain.image_BCHW[b])
+        for b in range(len(plain.image_BCHW))
+    ]
+    assert torch.equal(trainer.views.labelled(batch, 0).label_BHW, plain.label_BHW)
+    assert sorted(set(changed)) == [False, True]
 
 
 def test_frozen_heads_do_not_learn_but_the_trunk_does(tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ class Views:
         generator = self._generator(_LABELLED, iteration)
         augment = self.recipe.augment
         view = weak_view(batch, augment, self.recipe.data.crop, generator)
+        if augment.strong > 0:
+            view = self._some_strong(view, generator)
         if augment.multi_scale and iteration % MULTI_SCALE_EVERY == MULTI_SCALE_EVERY - 1:
             view = resize_view(view, augment, generator)
         return Branch("labelled", view.image_BCHW, view.label_BHW)
@@ -131,28 +133,36 @@ class Views:
         config = self.recipe.selftraining
         generator = self._generator(_STRONG, iteration)
         images, labels, targets = [], [], []
-        for _ in range(config.strong_views):
+        for number in range(config.strong_views):
             image = strong_view(weak, self.recipe.strong, generator).image_BCHW
-            image, own = self._mixed(image, target, generator)
+            from_labelled = config.mix_with == "labelled" or (config.mix_with == "both" and number == 1)
+            image, own = self._mixed(image, target, labelled if from_labelled else None, generator)
             image, own = self._pasted(image, own, labelled, generator)
             images.append(image)
             labels.append(own.label_BHW)
             targets.append(own)
         return Branch("strong", torch.cat(images), torch.cat(labels), _cat(targets), config.strong_views)
 
-    def _mixed(self, image_BCHW: Tensor, target: Target, generator: np.random.Generator) -> tuple[Tensor, Target]:
+    def _mixed(
+        self, image_BCHW: Tensor, target: Target, labelled: Branch | None, generator: np.random.Generator
+    ) -> tuple[Tensor, Target]:
+        """Pieces of other views of the batch, or of labelled views with their labels."""
         config = self.recipe.selftraining
         if config.mix == "none":
             return image_BCHW, target
-        partner_B = draw_partners(len(image_BCHW), generator, image_BCHW.device)
+        if labelled is not None and labelled.image_BCHW.shape[-2:] == image_BCHW.shape[-2:]:
+            donors = torch.from_numpy(generator.integers(0, len(labelled.image_BCHW), len(image_BCHW)))
+            donor_B = _to(donors, image_BCHW.device)
+            source, theirs = self._labelled_source(labelled, donor_B, target, generator)
+        else:
+            partner_B = draw_partners(len(image_BCHW), generator, image_BCHW.device)
+            source, theirs = image_BCHW[partner_B], _take(target, partner_B)
         if config.mix == "cutmix":
             height, width = image_BCHW.shape[-2:]
             mask_BHW = cutmix_mask((height, width), len(image_BCHW), self.recipe.strong, generator, image_BCHW.device)
         else:
-            mask_BHW = classmix_mask(target.label_BHW[partner_B], len(self.rare_K), generator)
-        return mix(image_BCHW, image_BCHW[partner_B], mask_BHW), _mix_targets(
-            target, _take(target, partner_B), mask_BHW
-        )
+            mask_BHW = classmix_mask(theirs.label_BHW, len(self.rare_K), generator)
+        return mix(image_BCHW, source, mask_BHW), _mix_targets(target, theirs, mask_BHW)
 
     def _pasted(
         self, image_BCHW: Tensor, target: Target, labelled: Branch, generator: np.random.Generator
@@ -164,10 +174,22 @@ class Views:
         chosen = torch.from_numpy(generator.random(len(image_BCHW)) < share)
         donor_B = torch.from_numpy(generator.integers(0, len(labelled.image_BCHW), len(image_BCHW)))
         chosen, donor_B = (_to(t, image_BCHW.device) for t in (chosen, donor_B))
-        label_BHW = labelled.label_BHW[donor_B]
-        mask_BHW = class_mask(label_BHW, self.rare_K) & chosen.view(-1, 1, 1)
-        source = strong_view(View(labelled.image_BCHW[donor_B], label_BHW), self.recipe.strong, generator).image_BCHW
-        return mix(image_BCHW, source, mask_BHW), _mix_targets(target, _certain(label_BHW, target), mask_BHW)
+        source, theirs = self._labelled_source(labelled, donor_B, target, generator)
+        mask_BHW = class_mask(theirs.label_BHW, self.rare_K) & chosen.view(-1, 1, 1)
+        return mix(image_BCHW, source, mask_BHW), _mix_targets(target, theirs, mask_BHW)
+
+    def _labelled_source(
+        self, labelled: Branch, donor_B: Tensor, like: Target, generator: np.random.Generator
+    ) -> tuple[Tensor, Target]:
+        """Strong views of some labelled ones, with their labels at full weight."""
+        view = View(labelled.image_BCHW[donor_B], labelled.label_BHW[donor_B])
+        return strong_view(view, self.recipe.strong, generator).image_BCHW, _certain(view.label_BHW, like)
+
+    def _some_strong(self, view: View, generator: np.random.Generator) -> View:
+        chosen = torch.from_numpy(generator.random(len(view.image_BCHW)) < self.recipe.augment.strong)
+        chosen_B111 = _to(chosen, view.image_BCHW.device).view(-1, 1, 1, 1)
+        changed = strong_view(view, self.recipe.strong, generator)
+        return View(torch.where(chosen_B111, changed.image_BCHW, view.image_BCHW), view.label_BHW)
 
     def _generator(self, stream: int, iteration: int) -> np.random.Generator:
         return np.random.default_rng([self.recipe.seed, 2, stream, iteration, self.rank])

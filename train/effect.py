@@ -46,7 +46,15 @@ BEGINS = Condition(
     ("selftraining.start", "schedule.iterations"),
 )
 STRONG = Condition("selftraining.strong above 0", lambda r: r.selftraining.strong > 0, ("selftraining.strong",))
+SEEN_STRONG = Condition(
+    "augment.strong above 0, or self-training with selftraining.strong above 0",
+    lambda r: r.augment.strong > 0 or all(one.holds(r) for one in (ENABLED, BEGINS, STRONG)),
+    ("augment.strong", *ENABLED.by, *BEGINS.by, *STRONG.by),
+)
 CUTMIX = Condition('selftraining.mix = "cutmix"', lambda r: r.selftraining.mix == "cutmix", ("selftraining.mix",))
+MIXED = Condition(
+    'selftraining.mix = "cutmix" or "classmix"', lambda r: r.selftraining.mix != "none", ("selftraining.mix",)
+)
 KEEP_FIXED = Condition('selftraining.keep = "fixed"', lambda r: r.selftraining.keep == "fixed", ("selftraining.keep",))
 KEEP_ADAPTIVE = Condition(
     'selftraining.keep = "adaptive"', lambda r: r.selftraining.keep == "adaptive", ("selftraining.keep",)
@@ -85,7 +93,7 @@ COUNTS_WHEN: dict[str, tuple[Condition, ...]] = {
     ),
     "augment.scale_min": (MULTI_SCALE,),
     "augment.scale_max": (MULTI_SCALE,),
-    "strong": (ENABLED, BEGINS, STRONG),
+    "strong": (SEEN_STRONG,),
     **dict.fromkeys(
         ("strong.brightness", "strong.contrast", "strong.saturation", "strong.hue"),
         (
@@ -135,6 +143,7 @@ COUNTS_WHEN: dict[str, tuple[Condition, ...]] = {
         ),
         (STRONG,),
     ),
+    "selftraining.mix_with": (STRONG, MIXED),
     "selftraining.background_threshold": (KEEP_FIXED,),
     "selftraining.thresholds": (KEEP_FIXED,),
     "selftraining.adaptive_floor": (KEEP_ADAPTIVE,),

@@ -40,6 +40,9 @@ class SelfTrainingConfig(Section):
     """Whether the student also learns the pseudo-labels of the labelled view (DiverseNet)."""
     mix: Literal["none", "cutmix", "classmix"] = "none"
     """What is pasted into a strong view from another one: a rectangle, or half of its classes."""
+    mix_with: Literal["unlabelled", "labelled", "both"] = "unlabelled"
+    """Where that other view comes from: the unlabelled patches, the labelled ones with their labels (Bai et al., CVPR
+    2023), or for the first strong view the one and for the second the other."""
     paste: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of the strong views into which labelled pieces of rare classes are pasted."""
     complementary_dropout: bool = False
@@ -93,6 +96,8 @@ class SelfTrainingConfig(Section):
                     raise ValueError(f'{setting} needs loss = "ce", since the recipe\'s sum has no weights for pixels')
         if self.complementary_dropout and self.strong_views != 2:
             raise ValueError("complementary_dropout needs strong_views = 2")
+        if self.mix_with == "both" and self.strong_views != 2:
+            raise ValueError('mix_with = "both" needs strong_views = 2')
         if self.enabled and self.weak + self.strong + self.feature == 0:
             raise ValueError("one of weak, strong and feature must be above 0, or enabled = false")
         return self

@@ -22,6 +22,9 @@ class AugmentConfig(Section):
     """Largest angle of a random rotation in degrees, either way; what turns in from outside the picture is ignored."""
     jitter: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Largest relative change of brightness, contrast and saturation."""
+    strong: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of the labelled views whose colours change as much as those of strong views do, by ``[strong]``; for
+    networks that shall work on other farms, cameras and light."""
     multi_scale: bool = True
     """Whether every tenth labelled batch is resized to a random side from ``scale_min`` to ``scale_max``, in steps of
     16 pixels."""

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from salakseg.errors import DataError
 from salakseg.train.recipe import Recipe
 
@@ -90,7 +92,11 @@ class Store:
         path = self.record(key_id)
         if not path.is_file():
             return False
-        old = read_json(path)["digest"]
+        record = read_json(path)
+        try:  # settings that came later have their defaults in what ran before them
+            old = digest_of(Recipe.model_validate(record["recipe"]), record["all_labelled"])
+        except ValidationError:
+            old = str(record["digest"])
         if old == digest:
             return True
         aside = self.out / "superseded" / f"{key_id}-{old[:8]}.json"
