@@ -206,7 +206,7 @@ def test_a_base_must_be_a_name(tmp_path: Path) -> None:
         ("phase3", ["augment.scale_min=200"], "augment.scale_min"),
         ("quick", ["selftraining.weight=2.0"], "selftraining.weight (needs selftraining.enabled = true)"),
         ("v3", ["schedule.iterations=500", "schedule.warmup=9", "selftraining.weight=2.0"], "selftraining.start below"),
-        ("v3", ["strong.hue=0.1"], "strong.hue (needs selftraining.strong above 0)"),
+        ("v3", ["strong.hue=0.1"], "strong.hue (needs augment.strong above 0, or"),
         ("v3", ["selftraining.adaptive_floor=0.4"], "selftraining.adaptive_floor"),
         ("phase4", ["selftraining.thresholds=0.8"], 'selftraining.thresholds (needs selftraining.keep = "fixed")'),
         ("v3", ["loss.focal=0.0", "loss.focal_gamma=1.0"], "loss.focal_gamma (needs loss.focal above 0)"),

@@ -25,7 +25,7 @@ from contest import protocol  # noqa: E402
 from contest.figures import Result, best_minus_end, difference, gap_closed, rarest_class, stop_of  # noqa: E402
 from contest.methods import ABLATIONS, METHODS, TUNING, runs_of_set  # noqa: E402
 from contest.plan import Planned, Planner, best_tuning, parse_runs, parse_tries  # noqa: E402
-from contest.records import RunKey, Store, read_json, write_json  # noqa: E402
+from contest.records import RunKey, Store, digest_of, read_json, write_json  # noqa: E402
 from contest.schedule import Terms, run_all  # noqa: E402
 from contest.settings import BUDGETS, resolve  # noqa: E402
 from contest.watch import Watch, pseudo_figures  # noqa: E402
@@ -36,6 +36,7 @@ from salakseg.data.splits import Role  # noqa: E402
 from salakseg.errors import DataError, RecipeError  # noqa: E402
 from salakseg.evaluate.bootstrap import draw_units, interval_of  # noqa: E402
 from salakseg.train.guard import Interrupted  # noqa: E402
+from salakseg.train.recipe import Recipe  # noqa: E402
 
 CPU = BUDGETS["cpu"]
 ABSENT = ("rasterio", "geopandas", "onnxruntime", "onnx", "shapely", "pyproj", "jinja2", "scipy")
@@ -177,12 +178,12 @@ def test_names_on_the_command_line() -> None:
 # ---- bookkeeping
 
 
-def record_of(key: RunKey, digest: str, curve: list[float]) -> dict[str, Any]:
+def record_of(key: RunKey, curve: list[float], recipe: Recipe | None = None) -> dict[str, Any]:
     points = [{"iteration": 10 * (n + 1), "miou_without_background": score} for n, score in enumerate(curve)]
     return {
         "key": {"method": key.method, "seed": key.seed, "budget": key.budget, "iterations": key.iterations},
-        "digest": digest,
-        "recipe": resolve(METHODS["v3"], key.method, CPU, 100, 0).model_dump(mode="json"),
+        "all_labelled": False,
+        "recipe": (recipe or resolve(METHODS["v3"], key.method, CPU, 100, 0)).model_dump(mode="json"),
         "environment": {"device": "cpu", "jobs": 2},
         "seconds": 50.0,
         "curve": points,
@@ -210,7 +211,7 @@ name = f"{key['method']}-s{key['seed']}-{key['budget']}-{key['iterations']}"
 @pytest.fixture
 def fake(tmp_path: Path) -> Path:
     """A worker that leaves a record and does nothing else."""
-    record = json.dumps(record_of(RunKey("any", 0, "cpu", 100), "d", [0.1]))
+    record = json.dumps(record_of(RunKey("any", 0, "cpu", 100), [0.1]))
     script = tmp_path / "fake.py"
     script.write_text(FAKE_WORKER.replace("RECORD", f"json.loads({record!r})"))
     return script
@@ -225,7 +226,7 @@ def test_finished_runs_are_skipped_and_the_longest_comes_first(tmp_path: Path, f
     keys = [planner.key(method, 0) for method in ("supervised", "v3", "unimatch", "phase4")]
     done = planner.plan(keys[3], store)
     assert done is not None
-    write_json(store.record(keys[3].id), record_of(keys[3], done.digest, [0.5]))
+    write_json(store.record(keys[3].id), record_of(keys[3], [0.5], done.recipe))
     assert run_all(keys, planner, store, terms(fake), time.monotonic(), lambda line: None)
     assert (store.out / "order").read_text().split() == ["unimatch", "v3", "supervised"]
 
@@ -233,10 +234,12 @@ def test_finished_runs_are_skipped_and_the_longest_comes_first(tmp_path: Path, f
 def test_a_run_of_another_recipe_is_put_aside_and_done_anew(tmp_path: Path, fake: Path) -> None:
     planner, store = Planner(CPU, 100), Store(tmp_path / "out")
     key = planner.key("v3", 0)
-    write_json(store.record(key.id), record_of(key, "0123456789", [0.5]))
+    other = resolve(METHODS["phase2"], "v3", CPU, 100, 0)
+    write_json(store.record(key.id), record_of(key, [0.5], other))
     run_all([key], planner, store, terms(fake), time.monotonic(), lambda line: None)
     assert (store.out / "order").read_text().split() == ["v3"]
-    assert [path.name for path in (store.out / "superseded").iterdir()] == ["v3-s0-cpu-100-01234567.json"]
+    aside = [path.name for path in (store.out / "superseded").iterdir()]
+    assert aside == [f"v3-s0-cpu-100-{digest_of(other, False)[:8]}.json"]
 
 
 def test_nothing_is_started_that_does_not_fit(tmp_path: Path, fake: Path) -> None:
@@ -262,7 +265,7 @@ def test_v3_is_tuned_on_validation_once_all_its_variants_are_there(tmp_path: Pat
     records: list[dict[str, Any]] = []
     for number, name in enumerate(TUNING):
         assert best_tuning(records, "cpu") is None
-        records.append(record_of(RunKey(name, 0, "cpu", 60), "d", [0.1, 0.3 + 0.1 * (number == 2), 0.2]))
+        records.append(record_of(RunKey(name, 0, "cpu", 60), [0.1, 0.3 + 0.1 * (number == 2), 0.2]))
     assert best_tuning(records, "cpu") == list(TUNING)[2]
     assert best_tuning(records, "gpu") is None
     assert planner.plan(planner.key("v3-tuned", 0), store) is None
@@ -414,7 +417,7 @@ def test_gap_closed_by_seed() -> None:
 
 
 def test_fall_and_early_stop() -> None:
-    record = record_of(RunKey("v3", 0, "cpu", 100), "d", [0.1, 0.4, 0.3, 0.3, 0.3, 0.5, 0.45])
+    record = record_of(RunKey("v3", 0, "cpu", 100), [0.1, 0.4, 0.3, 0.3, 0.3, 0.5, 0.45])
     assert best_minus_end(record) == pytest.approx(0.05)
     assert stop_of(record, patience=0.3) == (50, 0.4)  # 30 of 100 iterations after the best at 20
     assert stop_of(record, patience=0.5) == (100, 0.5)

@@ -96,7 +96,7 @@ class Store:
         try:  # settings that came later have their defaults in what ran before them
             old = digest_of(Recipe.model_validate(record["recipe"]), record["all_labelled"])
         except ValidationError:
-            old = str(record["digest"])
+            old = "unknown"
         if old == digest:
             return True
         aside = self.out / "superseded" / f"{key_id}-{old[:8]}.json"

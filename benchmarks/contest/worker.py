@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from contest.protocol import load_data
-from contest.records import ENDS, SCHEMA, RunKey, Store, digest_of, write_json
+from contest.records import ENDS, SCHEMA, RunKey, Store, write_json
 from contest.settings import BUDGETS
 from contest.watch import ContestTrainer, Watch, save_weights
 from salakseg.network.checkpoint import load_checkpoint, package_versions
@@ -112,7 +112,6 @@ def _finish(job: Job, trainer: ContestTrainer, seconds: float) -> None:
         {
             "schema": SCHEMA,
             "key": asdict(job.key),
-            "digest": digest_of(trainer.recipe, job.all_labelled),
             "recipe": trainer.recipe.model_dump(mode="json"),
             "all_labelled": job.all_labelled,
             "classes": trainer.data.class_map.to_records(),
