@@ -2,7 +2,7 @@
 
     python benchmarks/starter.py --data DATA --out runs/selftraining --run phase4-s0-cpu-1500
 
-Takes the weights that were best on validation, and writes the bundle in ``salakseg/starter/bundle``: ONNX in half
+Takes the weights that were best on validation, and writes the bundle in ``salakseg/starter``: ONNX in half
 precision, weights for fine-tuning, card. DATA is the folder that `selftraining.py --prepare` made.
 """
 
@@ -22,6 +22,7 @@ from salakseg.data.splits import Split
 from salakseg.export.bundle import write_bundle
 from salakseg.export.onnx import export_onnx
 from salakseg.export.settings import ExportSettings
+from salakseg.export.sidecars import BUNDLED
 from salakseg.network.checkpoint import Checkpoint, save_checkpoint
 from salakseg.network.config import IMAGENET_MEAN, IMAGENET_STD, NetworkConfig, published_recipe
 from salakseg.starter import starter_model
@@ -57,6 +58,8 @@ def main() -> None:
         model = export_onnx(path, Path(folder) / "model.onnx", settings, data_root=arguments.data).path
         shutil.rmtree(starter_model(), ignore_errors=True)
         write_bundle(path, model, starter_model(), notes=[*NOTES, f"Data: {DATA}."], lean=True)
+    for name in (BUNDLED.stac, BUNDLED.script):  # for a registry, and for people without this package
+        (starter_model() / name).unlink()
     for file in sorted(starter_model().iterdir()):
         print(f"{file.stat().st_size / 1e6:6.2f} MB  {file.name}")
 

@@ -61,6 +61,20 @@ def test_the_checkpoint_comes_back(bundle: Path, tiny_checkpoint: Path) -> None:
         assert torch.equal(before.build()(image).mean_BKHW, after.build()(image).mean_BKHW)
 
 
+def test_a_lean_one_holds_the_average_in_half_precision(
+    bundle: Path, tiny_checkpoint: Path, model: Path, tmp_path: Path
+) -> None:
+    lean = write_bundle(tiny_checkpoint, model, tmp_path / "lean", lean=True)
+    sizes = [(folder / "weights.safetensors").stat().st_size for folder in (lean, bundle)]
+    assert sizes[0] < 0.3 * sizes[1]
+    before, after = load_checkpoint(tiny_checkpoint), load_checkpoint(lean)
+    assert after.student.keys() == after.ema.keys() == before.ema.keys()
+    for key, value in before.ema.items():
+        assert after.ema[key].dtype == value.dtype
+        torch.testing.assert_close(after.ema[key], value, rtol=1e-3, atol=1e-4)
+    after.build("student")
+
+
 def test_predict_and_info_take_the_folder(bundle: Path, model: Path, tmp_path: Path) -> None:
     write_scene(tmp_path / "field.tif", 90, 120)
     for name, path in (("file", model), ("folder", bundle)):

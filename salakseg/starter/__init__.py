@@ -1,7 +1,7 @@
 """The starter model: a small network that comes with the package, for maps before anybody has trained.
 
 It learned from satellite images of other ground and knows water, buildings, roads, vegetation and bare land, but no
-salak palm. Its card in ``bundle`` says what it was trained on and how good it is; ``benchmarks/starter.py`` made it.
+salak palm. Its card says what it was trained on and how good it is; ``benchmarks/starter.py`` made it.
 """
 
 import importlib.resources
@@ -18,7 +18,7 @@ LIMITS = (
 
 def starter_model() -> Path:
     """The bundle's folder."""
-    return Path(str(importlib.resources.files(__name__) / "bundle"))
+    return Path(str(importlib.resources.files(__name__) / "salakseg-starter"))
 
 
 def is_starter(path: Path) -> bool:
