@@ -35,16 +35,16 @@ def random_pixels(count: int, labelled: float, seed: int) -> NDArray[np.int64]:
     return pixels_NK
 
 
-def least_distance(division: SpatialDivision, corner_N42: NDArray[np.float64], site_N: NDArray[np.int64]) -> float:
-    """Between the true footprints of any two parts, by an independent search; overlapping ones have 0."""
-    shapes = shapely.polygons(corner_N42)
+def least_distance(division: SpatialDivision, corner_N42: NDArray[np.float64], on_site_N: NDArray[np.bool_]) -> float:
+    """Between the true footprints of any two parts on a site, by an independent search; overlapping ones have 0."""
+    shapes = shapely.polygons(corner_N42[on_site_N])
+    part_N = division.part_N[on_site_N]
     least = np.inf
-    for site in np.unique(site_N):
-        for one, other in ((TRAIN, VAL), (TRAIN, TEST), (VAL, TEST)):
-            ours, theirs = ((division.part_N == part) & (site_N == site) for part in (one, other))
-            if ours.any() and theirs.any():
-                tree = shapely.STRtree(shapes[theirs])
-                least = min(least, tree.query_nearest(shapes[ours], return_distance=True)[1].min())
+    for one, other in ((TRAIN, VAL), (TRAIN, TEST), (VAL, TEST)):
+        ours, theirs = (part_N == part for part in (one, other))
+        if ours.any() and theirs.any():
+            tree = shapely.STRtree(shapes[theirs])
+            least = min(least, tree.query_nearest(shapes[ours], return_distance=True)[1].min())
     return float(least)
 
 
@@ -89,9 +89,11 @@ def test_parts_never_come_nearer_than_the_buffer(
     box_N4 = boxes(corner_N42)
     longest = (box_N4[:, 2:] - box_N4[:, :2]).max()
     assert division.buffer_m == (longest if buffer is None else buffer)
-    distance = least_distance(division, corner_N42, site_N)
-    if division.buffer_m > 0:
-        assert distance >= division.buffer_m - ROUNDING_M
+    for site in np.unique(site_N):
+        own = box_N4[site_N == site]
+        wanted_m = buffer if buffer is not None else (own[:, 2:] - own[:, :2]).max() if block is None else longest
+        if wanted_m > 0:
+            assert least_distance(division, corner_N42, site_N == site) >= wanted_m - ROUNDING_M
     shapes = shapely.buffer(shapely.polygons(corner_N42), -ROUNDING_M)
     tree = shapely.STRtree(shapes)
     one, other = tree.query(shapes, predicate="intersects")
@@ -104,6 +106,19 @@ def test_parts_never_come_nearer_than_the_buffer(
     for part in (TRAIN, VAL, TEST):
         assert (division.pixels_PK[part] == pixels_NK[part_N == part].sum(axis=0)).all()
         assert division.pixels_PK[part].any() == (part in wanted)
+
+
+def test_large_footprints_elsewhere_do_not_widen_the_gap() -> None:
+    fine = mosaic(0, 0, 12, 12, 10, 10, 0)
+    coarse = mosaic(0, 0, 12, 12, 30, 30, 0)
+    pixels_NK = np.tile(random_pixels(len(fine), 1.0, 0), (2, 1))
+    site_N = np.repeat([0, 1], len(fine))
+    alone = divide_ground(boxes(fine), site_N[: len(fine)], pixels_NK[: len(fine)], SpatialPlan())
+    both = divide_ground(boxes(np.concatenate([fine, coarse])), site_N, pixels_NK, SpatialPlan())
+    same = divide_ground(boxes(np.concatenate([fine, fine])), site_N, pixels_NK, SpatialPlan())
+    assert alone is not None and both is not None and same is not None
+    assert (both.part_N == same.part_N).all()
+    assert (alone.buffer_m, both.buffer_m) == (10, 30)
 
 
 def plane(rows: int, cols: int, side: float = 10.0, stride: float = 10.0) -> NDArray[np.float64]:

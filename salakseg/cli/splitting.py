@@ -125,9 +125,12 @@ def make(
         say(f"split by {parts.by}: {told}, seed {seed}")
     else:
         squares = parts.division.squares
+        free = block is None and buffer is None and parts.by == "square"
+        several = len(set(squares.cell_B3[:, 0].tolist())) > 1
+        elsewhere = " (where patches show most; in proportion to them on other sites)" if free and several else ""
         say(
             f"split by {parts.by}: {len(squares.cell_B3):,} blocks of {squares.side_m:.4g} m, "
-            f"{parts.division.buffer_m:.4g} m between parts, seed {seed}"
+            f"{parts.division.buffer_m:.4g} m between parts{elsewhere}, seed {seed}"
         )
     draw_parts(folder / PICTURE, parts.index, parts.split, parts.ground or known_ground(parts.index))
     written = ["splits.csv", *(["blocks.csv"] if parts.division is not None else []), PICTURE]

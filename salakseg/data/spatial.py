@@ -44,7 +44,7 @@ class SpatialPlan:
     Attributes:
         block_m: Side of a square block in metres; None tries `BLOCK_SIDES` and takes the best.
         buffer_m: Least distance between patches of different parts in metres; None takes the longest side of any
-            footprint.
+            footprint on that site: a flight that shows more in a patch does not widen the gaps of the others.
         val_share: Wanted share of the labelled pixels in the validation part, 0 to 1.
         test_share: The same for the test part; 0 for no test part.
         seed: Seed of the search, not negative.
@@ -65,7 +65,8 @@ class SpatialDivision:
         part_N: `TRAIN`, `VAL`, `TEST` or `GAP`, int8 [N].
         squares: The blocks.
         pixels_PK: Labelled pixels of each class in train, validation and test, float64 [3, K].
-        buffer_m: Metres kept between parts.
+        buffer_m: Metres kept between parts; without a wish for blocks or buffer, those of the site with the longest
+            footprints, and elsewhere less in proportion, as the blocks are.
     """
 
     part_N: NDArray[np.int8]
@@ -91,7 +92,12 @@ def divide_ground(
     Raises:
         DataError: Blocks are smaller than a footprint or narrower than the buffer.
     """
-    longest = float((box_N4[:, 2:] - box_N4[:, :2]).max())
+    longest_N = (box_N4[:, 2:] - box_N4[:, :2]).max(axis=1)
+    longest = float(longest_N.max())
+    if plan.block_m is None and plan.buffer_m is None:  # sites are far apart, so that each may have its own scale
+        longest_S = np.zeros(int(site_N.max()) + 1)
+        np.maximum.at(longest_S, site_N, longest_N)
+        box_N4 = box_N4 * (longest / longest_S[site_N])[:, None]
     buffer_m = longest if plan.buffer_m is None else plan.buffer_m
     least = max(longest, buffer_m, _ROUNDING_M)
     if plan.block_m is not None and plan.block_m < least - _ROUNDING_M:
