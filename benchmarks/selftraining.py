@@ -5,7 +5,7 @@
     selftraining.py --data DATA --set ablations strategies long
     selftraining.py --data DATA --runs phase4:0,1 v3 --iterations 600
     selftraining.py --data DATA --try "mine=phase4" selftraining.weight=0.5 --runs mine --iterations 600
-    selftraining.py --score-only --data SOURCE --parts 6 7        # opens the test masks, once for each run
+    selftraining.py --score-only --data SOURCE --parts 6 7        # opens the test masks, once for each run (or --runs)
     selftraining.py --data DATA --timing v3 phase4                # seconds of a step, on a quiet machine
     selftraining.py --report                                      # tables and pictures of all that is there
 
@@ -55,9 +55,12 @@ def dispatch(arguments: argparse.Namespace, started: float) -> int:
         prepare(arguments.prepare, needed(arguments.data), arguments.reduce or budget.reduce)
         return 0
     if arguments.score_only:
+        from contest.plan import Planner, parse_runs, parse_tries
         from contest.score import score_all
 
-        score_all(needed(arguments.data), arguments.parts, store, arguments.device, say)
+        planner = Planner(budget, arguments.iterations or budget.iterations, tries=parse_tries(arguments.tries))
+        only = [planner.key(method, seed).id for method, seed in parse_runs(arguments.runs)]
+        score_all(needed(arguments.data), arguments.parts, store, arguments.device, say, only)
         return 0
     if arguments.timing:
         from contest.timing import time_steps

@@ -23,7 +23,14 @@ from salakseg.network.device import pick_device
 from salakseg.network.model import Segmenter
 
 
-def score_all(source: Path, parts: Sequence[int], store: Store, device_name: str, say: Callable[[str], None]) -> None:
+def score_all(
+    source: Path,
+    parts: Sequence[int],
+    store: Store,
+    device_name: str,
+    say: Callable[[str], None],
+    only: Sequence[str] = (),
+) -> None:
     """Scores every finished run that is not in the file of scores yet, or whose weights have changed.
 
     Args:
@@ -32,6 +39,7 @@ def score_all(source: Path, parts: Sequence[int], store: Store, device_name: str
         store: The folder of results.
         device_name: "auto", "cpu" or "cuda".
         say: Called with a line worth reading.
+        only: Names of the runs to score; none means all. A method that is still being chosen is not to be scored.
 
     Raises:
         DataError: Images, masks or weights are missing.
@@ -41,6 +49,8 @@ def score_all(source: Path, parts: Sequence[int], store: Store, device_name: str
     records = store.records()
     if not records:
         raise DataError(f"{store.out} holds no finished run; train first, or name another --out.")
+    if only:
+        records = [record for record in records if run_id(record) in only]
     open_runs = [record for record in records if not _is_scored(record, scores)]
     say(f"{len(records) - len(open_runs)} of {len(records)} runs are scored already")
     device = torch.device(pick_device(device_name))
