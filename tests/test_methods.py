@@ -454,3 +454,15 @@ def test_a_batch_in_parts_gives_the_same_gradient(name: str, tmp_path: Path) -> 
     assert len(gradients[0]) == len(gradients[1]) > 100
     for whole, of_parts in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, of_parts, rtol=1e-3, atol=1e-5 * float(whole.abs().max()) + 1e-7)
+
+
+def test_the_labeller_may_ask_itself_about_mirror_images(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, "phase4", labeller_flips=3)
+    image_BCHW = torch.randn(2, 3, 32, 32)
+    answer = trainer.answer(image_BCHW)
+    prob = torch.zeros_like(answer.mean_BKHW)
+    with torch.no_grad():
+        for axes in ((), (-1,), (-2,), (-2, -1)):
+            prob += trainer.ema.model(image_BCHW.flip(axes)).mean_BKHW.softmax(dim=1).flip(axes) / 4
+    torch.testing.assert_close(answer.mean_BKHW.softmax(dim=1), prob, atol=1e-5, rtol=1e-3)
+    assert answer.heads_BNKHW.shape == (2, 3, 7, 32, 32)

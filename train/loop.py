@@ -33,7 +33,7 @@ from salakseg.train.objective import Objective, Record
 from salakseg.train.observer import Observer
 from salakseg.train.parallel import anybody, make_ready, summed
 from salakseg.train.parts import part_sizes
-from salakseg.train.pseudo import Labeller, Target, mean_of_flips
+from salakseg.train.pseudo import FLIPS, Labeller, Target, mean_of_flips
 from salakseg.train.recipe import Recipe
 from salakseg.train.run import RunFolder, RunLog, SilentLog
 from salakseg.train.sampling import ByRarity, Order
@@ -223,10 +223,8 @@ class Trainer:
         """The logits of the network that labels."""
         network = self.ema.model if self.recipe.selftraining.labeller == "teacher" else self.network.eval()
         with torch.no_grad(), self.fabric.autocast():
-            logits: Logits = network(self._in_order(image_BCHW))
-            if self.recipe.selftraining.labeller_flips:
-                logits = mean_of_flips(logits, network(self._in_order(image_BCHW.flip(-1))))
-        return logits
+            turned = FLIPS[: 1 + self.recipe.selftraining.labeller_flips]
+            return mean_of_flips([network(self._in_order(image_BCHW.flip(axes))) for axes in turned])
 
     def learn_part(self, branches: list[Branch], number: int, parts: int) -> Record:
         """Adds the gradient of one of the parts that a batch is divided into."""

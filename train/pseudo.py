@@ -3,6 +3,7 @@
 Axes: B image, N head, K class, H row, W column.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -134,14 +135,27 @@ def disagreement(heads_BNKHW: Tensor) -> Tensor:
     return divergence_BHW
 
 
-def mean_of_flips(plain: Logits, mirrored: Logits) -> Logits:
-    """The answer to a view and to its mirror image as one, in logits; the mean is taken over probabilities."""
+FLIPS = ((), (-1,), (-2,), (-2, -1))
+"""The view itself and its mirror images: the axes that are turned round."""
 
-    def merge(a: Tensor, b: Tensor, dim: int) -> Tensor:
-        prob = (a.float().softmax(dim=dim) + b.flip(-1).float().softmax(dim=dim)) / 2
-        return prob.clamp(min=1e-8).log()
 
-    return Logits(merge(plain.heads_BNKHW, mirrored.heads_BNKHW, 2), merge(plain.mean_BKHW, mirrored.mean_BKHW, 1))
+def mean_of_flips(answers: Sequence[Logits]) -> Logits:
+    """The answers to a view and to its mirror images, in the order of `FLIPS`, as one.
+
+    The mean is taken over probabilities, and given as logits.
+    """
+    if len(answers) == 1:
+        return answers[0]
+    heads, mean = (
+        torch.stack(
+            [
+                getattr(answer, name).float().softmax(dim=dim).flip(axes)
+                for answer, axes in zip(answers, FLIPS, strict=False)
+            ]
+        )
+        for name, dim in (("heads_BNKHW", 2), ("mean_BKHW", 1))
+    )
+    return Logits(*(prob.mean(dim=0).clamp(min=1e-8).log() for prob in (heads, mean)))
 
 
 def _counts(label_BHW: Tensor, kept_BHW: Tensor, valid_BHW: Tensor, num_classes: int) -> dict[str, Tensor]:

@@ -25,8 +25,9 @@ class SelfTrainingConfig(Section):
     """Who labels the weak view: the network being trained, or its moving average."""
     labeller_heads: Literal["prob", "diversenet"] = "prob"
     """How the labeller's heads say one thing: mean of their probabilities, or DiverseNet's vote."""
-    labeller_flips: bool = False
-    """Whether the labeller's answer is the mean over the view and its mirror image."""
+    labeller_flips: int = Field(default=0, ge=0, le=3)
+    """Mirror images that the labeller sees beside the view itself; its answer is the mean over all: 1 left to right,
+    2 also upside down, 3 both at once, too."""
 
     weak: float = Field(default=1.0, ge=0.0)
     """Weight of the loss on the weak view itself, beside the other views."""

@@ -20,7 +20,7 @@ def passes(recipe: Recipe) -> float:
     units = 1.0
     if config.enabled:
         units += float(config.weak > 0) + float(config.feature > 0) + config.strong_views * float(config.strong > 0)
-        units += 0.0 if config.labels_inline else (2 if config.labeller_flips else 1) / 3
+        units += 0.0 if config.labels_inline else (1 + config.labeller_flips) / 3
     return units * (1.5 if recipe.network.heads == "diverse" else 1.0)
 
 
