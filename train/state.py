@@ -75,8 +75,6 @@ def restore_learning(trainer: "Trainer", checkpoint: Checkpoint) -> None:
 def data_digest(data: TrainingData) -> dict[str, Any]:
     """What a resumed run must find again to be the same run: patches of each part, labelled pixels of each class."""
     parts = {role.value: len(data.part(role)) for role in Role if role is not Role.GAP}
-    if not parts[Role.CALIBRATION]:  # older checkpoints know nothing of such a part
-        del parts[Role.CALIBRATION]
     return {"patches": parts, "class_pixels": data.class_pixels.tolist()}
 
 

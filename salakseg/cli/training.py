@@ -1,6 +1,6 @@
 """``salakseg train``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,16 +10,12 @@ import typer
 from salakseg.cli.choices import Device
 from salakseg.cli.console import INTERRUPTED, progress_bar, say, stdout
 from salakseg.cli.estimates import show_estimate
+from salakseg.cli.ladder import climb_new, climb_on
 from salakseg.cli.live import live_view
-from salakseg.cli.tables import duration, score, show, table
 from salakseg.errors import ProjectError, RecipeError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from salakseg.project import Project
-    from salakseg.train.ladder import Rung
-    from salakseg.train.ladder_plan import Plan
     from salakseg.train.loop import Trainer
     from salakseg.train.start import Request
 
@@ -210,7 +206,7 @@ def train(
             raise RecipeError("--find-batch tries one recipe; name it with --phase 1 or --recipe.")
         _find_batch(_prepared(request, project.recipe))
     elif name == _LADDER:
-        _climb_new(request, project.recipe, go_on)
+        climb_new(request, project.recipe, go_on)
     else:
         _train_one(request, project.recipe)
 
@@ -278,7 +274,7 @@ def _resume(run: Path | None, project: "Project", data_root: Path | None, patien
     if is_ladder(path):
         if patience is not None:
             raise RecipeError("--early-stop-patience was fixed when the ladder began; resume one of its runs with it.")
-        _climb(path, read_plan(path), device, data_root)
+        climb_on(path, read_plan(path), device, data_root)
         return
     with progress_bar("reading masks", "masks") as progress:
         trainer = resume_run(path, data_root, patience, device, say, progress)
@@ -297,54 +293,3 @@ def _run(trainer: "Trainer") -> None:
         raise typer.Exit(INTERRUPTED) from None
     best = trainer.validation.best_score
     say(f"done; best validation mIoU without background {best:.4f}, next: salakseg report {folder.best}")
-
-
-def _climb_new(request: "Request", project_recipe: Mapping[str, Any], go_on: bool) -> None:
-    from salakseg.train.ladder import open_ladder
-    from salakseg.train.ladder_plan import RUNGS, make_plan
-    from salakseg.train.recipe import resolve
-    from salakseg.train.start import start_run
-
-    plan = make_plan(replace(request, run_folder=None), request.changes, project_recipe, go_on, say)
-    if not request.dry_run:
-        folder = open_ladder(plan, request.run_folder, request.runs, say)
-        _climb(folder, plan, request.device, None, request.cache)
-        return
-    for rung in RUNGS:
-        resolved = resolve(rung, [plan.changes[rung]])
-        with progress_bar("reading masks", "masks") as progress:
-            trainer = start_run(replace(request, recipe=rung, changes=[plan.changes[rung]]), say, progress)
-        show_estimate(resolved, trainer)
-        del trainer
-
-
-def _climb(folder: Path, plan: "Plan", device: str, data_root: Path | None, cache: bool = False) -> None:
-    from salakseg.train.guard import Interrupted
-    from salakseg.train.ladder import CAVEAT, best_rung, climb
-
-    say(f"attention: {CAVEAT}")
-    try:
-        rungs = climb(folder, plan, device, say, progress_bar, data_root, cache)
-    except Interrupted:
-        say(f"stopped; go on with the same command, or with: salakseg train --resume {folder}")
-        raise typer.Exit(INTERRUPTED) from None
-    show(stdout, _summary(rungs))
-    for rung in rungs:
-        stdout.print(f"{rung.run.path.name}: {rung.verdict}", markup=False, soft_wrap=True)
-        if rung.run.reason:
-            stdout.print(f"  {rung.run.state.value}: {rung.run.reason}", markup=False, soft_wrap=True)
-    say(f"done; next: salakseg report {best_rung(rungs) / 'checkpoints' / 'best.pt'}")
-
-
-def _summary(rungs: "Sequence[Rung]") -> "Table":
-    """The table at the end of a ladder."""
-    rows = []
-    for rung in rungs:
-        run, best = rung.run, rung.run.best
-        figures = ["-", "-", "-"]
-        if best is not None:
-            figures = [score(best.miou_without_background), score(best.miou_with_background), f"{best.iteration:,}"]
-        steps = f"{run.iteration:,} of {run.planned:,}"
-        rows.append([run.path.name, steps, *figures, duration(run.seconds), run.state.value])
-    columns = ("phase", "steps", "best mIoU\nwithout bg.", "\nwith bg.", "\nat step", "time", "ended")
-    return table(columns, rows, left=("phase", "ended"))
