@@ -18,6 +18,7 @@ from salakseg.cli import (
     checking,
     demo,
     diagnosing,
+    differing,
     exporting,
     info,
     packing,
@@ -99,6 +100,7 @@ app.command("info")(info.info)
 app.command("predict")(predicting.predict)
 app.command("sample")(assessing.sample)
 app.command("accuracy")(assessing.accuracy)
+app.command("diff")(differing.diff)
 app.command("demo")(demo.demo)
 
 

@@ -1,0 +1,1 @@
+"""What has changed between two land-cover maps of the same ground. Read `compare.py` first."""
