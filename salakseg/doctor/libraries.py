@@ -129,6 +129,8 @@ def session() -> Finding:
     if reason is None:
         return good(f"a model ran on {provider}")
     said, _, remedy = reason.rpartition("; ")
+    if _version("onnxruntime") and _version("onnxruntime-gpu"):
+        remedy = "see ONNX Runtime above"
     return warning(f"a model ran on {provider}: {said.rpartition(': ')[2]}", remedy.rstrip("."))
 
 

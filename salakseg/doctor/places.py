@@ -36,9 +36,9 @@ def weights() -> Finding:
 
 def cache_disk() -> Finding:
     """Room where fetched weights are kept."""
-    from huggingface_hub import constants
-
-    return room(Path(constants.HF_HUB_CACHE), "set HF_HOME to a folder on another disk")
+    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()  # as huggingface_hub reads them
+    return room(hub, "set HF_HOME to a folder on another disk")
 
 
 def runs_disk() -> Finding:

@@ -68,7 +68,7 @@ def training_step() -> Finding:
         loss = torch.nn.functional.cross_entropy(network(image_BCHW).mean_BKHW, label_BHW)
         loss.backward()
         optimizer.step()
-        return float(loss)  # waits for the device
+        return float(loss.detach())  # waits for the device
 
     step()
     start = time.perf_counter()
