@@ -12,7 +12,7 @@ import pytest
 from salakseg import replacing
 from salakseg.doctor import libraries, places, torch_build
 from salakseg.doctor.examine import examine
-from salakseg.doctor.finding import Status, good
+from salakseg.doctor.finding import Finding, Status, good
 from salakseg.errors import SalaksegError
 
 BLOCKED = """
@@ -42,7 +42,7 @@ def test_it_starts_without_the_libraries_and_names_each_on_a_cp1252_terminal(tmp
 
 
 def test_what_a_check_raises_hides_no_other() -> None:
-    def failing() -> libraries.Finding:
+    def failing() -> Finding:
         raise RuntimeError("no such thing\nsecond line")
 
     found = dict(examine({"one": failing, "two": lambda: good("fine")}))
