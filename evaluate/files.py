@@ -1,12 +1,12 @@
 """The files of a report, put in place all together or not at all."""
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from salakseg import replacing
 from salakseg.errors import ReportError
 from salakseg.evaluate.report import Report
 from salakseg.evaluate.thresholds import recipe_fragment
@@ -122,9 +122,9 @@ def _put_in_place(staged: Path, folder: Path) -> None:
             if (folder / name).is_dir():
                 raise IsADirectoryError(f"{folder / name} is a folder")
             if (folder / name).exists():
-                os.replace(folder / name, replaced / name)
+                replacing.replace(folder / name, replaced / name)
             if name in new:
-                os.replace(staged / name, folder / name)
+                replacing.replace(staged / name, folder / name)
     except BaseException:
         _put_back(staged, replaced, folder, new)
         raise
@@ -134,6 +134,6 @@ def _put_back(staged: Path, replaced: Path, folder: Path, new: Sequence[str]) ->
     # Where each file is now says what was done to it; a list of steps could lag behind an interrupt.
     for name in FILES:
         if (replaced / name).exists():
-            os.replace(replaced / name, folder / name)
+            replacing.replace(replaced / name, folder / name)
         elif name in new and not (staged / name).exists():
             (folder / name).unlink(missing_ok=True)

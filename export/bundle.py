@@ -15,7 +15,6 @@ import csv
 import errno
 import io
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
+from salakseg import replacing
 from salakseg.classes import ClassMap
 from salakseg.errors import CheckpointError, ExportError
 from salakseg.evaluate.files import FILES
@@ -150,12 +150,12 @@ def class_mapping_csv(class_map: ClassMap) -> str:
 
 def _put_in_place(staged: Path, folder: Path, aside: Path) -> None:
     if folder.exists():
-        os.replace(folder, aside)
+        replacing.replace(folder, aside)
     try:
-        os.replace(staged, folder)
+        replacing.replace(staged, folder)
     except BaseException:  # an interrupt between the two must not leave neither
         if aside.exists() and not folder.exists():
-            os.replace(aside, folder)
+            replacing.replace(aside, folder)
         raise
 
 

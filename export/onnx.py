@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import onnx
 
+from salakseg import replacing
 from salakseg.errors import ExportError
 from salakseg.export.parity import Parity, measure
 from salakseg.export.settings import ExportSettings
@@ -88,7 +89,7 @@ def export_onnx(
         del runner  # Windows replaces no file that is open
         nodes = _write_parity(temporary, parity, real)
         size_mb = temporary.stat().st_size / 1e6
-        os.replace(temporary, out)
+        replacing.replace(temporary, out)
     except OSError as error:
         remedy = "make room on the disk" if error.errno == errno.ENOSPC else "name a file elsewhere with --out"
         raise ExportError(f"{out} could not be written ({error.strerror or error}); {remedy}.") from error

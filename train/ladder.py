@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from salakseg import replacing
 from salakseg.errors import TrainingError
 from salakseg.train.ladder_plan import FILE, RUNGS, LadderConfig, Plan, read_json, read_plan
 from salakseg.train.run import RunFolder
@@ -68,7 +69,7 @@ def open_ladder(plan: Plan, folder: Path | None, runs: Path, say: Say) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f".{FILE}.partial"
         partial.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, folder / FILE)
+        replacing.replace(partial, folder / FILE)
     except OSError as error:
         raise TrainingError(f"{folder} cannot be written ({error.strerror}); name another folder.") from error
     return folder

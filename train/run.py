@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from salakseg import replacing
 from salakseg.data.splits import write_split
 from salakseg.errors import TrainingError
 from salakseg.train.data import TrainingData
@@ -257,7 +257,7 @@ def _cut(path: Path, done: int) -> None:
 def _write_whole(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.partial")
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    replacing.replace(temporary, path)
 
 
 def _iteration(line: str) -> float:

@@ -19,6 +19,7 @@ from salakseg.cli import (
     demo,
     diagnosing,
     differing,
+    doctoring,
     exporting,
     info,
     packing,
@@ -101,6 +102,7 @@ app.command("predict")(predicting.predict)
 app.command("sample")(assessing.sample)
 app.command("accuracy")(assessing.accuracy)
 app.command("diff")(differing.diff)
+app.command("doctor")(doctoring.doctor)
 app.command("demo")(demo.demo)
 
 

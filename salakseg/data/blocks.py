@@ -7,11 +7,11 @@ in `GAP_ENDING`.
 """
 
 import csv
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from salakseg import replacing
 from salakseg.errors import DataError
 
 BLOCKS = "blocks.csv"
@@ -71,7 +71,7 @@ def write_blocks(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows(rows)
-        os.replace(temporary, path)
+        replacing.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

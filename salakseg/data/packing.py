@@ -24,6 +24,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
+from salakseg import replacing
 from salakseg.classes import ClassMap
 from salakseg.data.ahead import read_ahead
 from salakseg.data.masks import image_size
@@ -304,7 +305,7 @@ class PackWriter:
         _write(self._work / HEAD, (json.dumps(head, indent=1) + "\n").encode("utf-8"))
         if self._folder.exists():
             shutil.rmtree(self._folder)
-        os.replace(self._work, self._folder)
+        replacing.replace(self._work, self._folder)
         for number in numbers:  # only now: if the name could not be given, the same command goes on from these
             for kind in ("rows", "csv", "json"):
                 (self._folder / f"shard-{number:05d}.{kind}").unlink()
@@ -370,7 +371,7 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    replacing.replace(temporary, path)
 
 
 def packed_index(index: PatchIndex, class_map: ClassMap) -> tuple[PatchIndex, str | None]:

@@ -7,7 +7,6 @@ Ground whose place is known is divided by `salakseg.data.spatial` instead.
 """
 
 import csv
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from salakseg import replacing
 from salakseg.classes import ClassMap
 from salakseg.data.balance import division_cost, missing_classes, share_cost
 from salakseg.data.blocks import BLOCKS
@@ -157,7 +157,7 @@ def write_split(split: Split, path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(["folder", "photo", "role"])
         writer.writerows(split.to_rows())
-    os.replace(temporary, path)
+    replacing.replace(temporary, path)
 
 
 def read_split(path: Path, index: PatchIndex) -> Split:

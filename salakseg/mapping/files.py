@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+from salakseg import replacing
 from salakseg.errors import RasterError
 
 
@@ -69,7 +70,7 @@ def put_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())  # else a power cut can leave the new name on an empty file
-        hidden.replace(path)
+        replacing.replace(hidden, path)
     finally:
         hidden.unlink(missing_ok=True)
 
@@ -87,12 +88,12 @@ def move_whole(whole: Path, path: Path) -> None:
     hidden = path.with_name(f".{path.name}.part")
     try:
         try:
-            whole.replace(path)
+            replacing.replace(whole, path)
         except OSError as error:
             if error.errno != errno.EXDEV:  # renaming works within one disk only
                 raise
             shutil.copyfile(whole, hidden)
-            hidden.replace(path)
+            replacing.replace(hidden, path)
             whole.unlink()
     except OSError as error:
         raise RasterError(

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pickle
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from salakseg import replacing
 from salakseg.classes import ClassMap
 from salakseg.errors import CheckpointError, ClassMapError, first_line
 from salakseg.network.bundle import read_bundle
@@ -29,8 +29,6 @@ LEAST_TILE = 128
 
 TILE_MULTIPLE = 32
 """What the deepest encoders need of the side of an input."""
-
-_RENAME_ATTEMPTS = 6
 
 
 @dataclass(slots=True)
@@ -238,14 +236,7 @@ def rename(old: Path, new: Path) -> None:
     Raises:
         OSError: It cannot be done.
     """
-    for attempt in range(_RENAME_ATTEMPTS):
-        try:
-            os.replace(old, new)
-            break
-        except PermissionError:
-            if attempt == _RENAME_ATTEMPTS - 1:
-                raise
-            time.sleep(0.5)
+    replacing.replace(old, new)
     with contextlib.suppress(OSError):  # Windows opens no folder, some network disks cannot force one to the disk
         folder = os.open(new.parent, os.O_RDONLY)
         try:

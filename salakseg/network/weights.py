@@ -45,12 +45,17 @@ def load_encoder_weights(encoder: nn.Module, name: str, weights: str) -> None:
     if weights == "imagenet" and name not in BUNDLED:
         encoder.load_state_dict(_from_hub(encoder, name))
         return
-    path = _bundled_file(name) if weights == "imagenet" else Path(weights)
+    path = bundled_file(name) if weights == "imagenet" else Path(weights)
     tensors = _read_tensors(path)
     encoder.load_state_dict(_fit(tensors, encoder.state_dict(), name, path))
 
 
-def _bundled_file(name: str) -> Path:
+def bundled_file(name: str) -> Path:
+    """The file of an encoder of `BUNDLED`.
+
+    Raises:
+        WeightsError: Its package is not installed.
+    """
     module_name, class_name = BUNDLED[name]
     try:
         module = importlib.import_module(module_name)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from salakseg import replacing
 from salakseg.classes import IGNORE_INDEX, ClassMap
 from salakseg.errors import DataError, SalaksegError
 from salakseg.prepare.finding import SourceFile
@@ -230,7 +231,7 @@ def _put(folder: str, name: str, content: bytes) -> None:
     try:
         with open(hidden, "wb") as file:
             file.write(content)
-        os.replace(hidden, f"{folder}/{name}")
+        replacing.replace(hidden, f"{folder}/{name}")
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(hidden)

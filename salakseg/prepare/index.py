@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.crs import CRS
 
+from salakseg import replacing
 from salakseg.classes import ClassMap
 from salakseg.errors import DataError
 from salakseg.prepare.finding import SourceFile
@@ -175,7 +176,7 @@ def write_index(root: Path, sources: Sequence[CutSource], class_map: ClassMap) -
         if written != sum(len(source.row_N) for source in placed):
             raise DataError(f"{path} could not be written completely; is the disk full?")
         _remove(path, but=path)  # what SQLite keeps beside the file that is replaced would be applied to ours
-        hidden.replace(path)
+        replacing.replace(hidden, path)
     except (DataSourceError, DataLayerError, OSError) as error:
         raise DataError(
             f"{path} cannot be written ({error}); close it in QGIS, see that the disk has space."

@@ -19,6 +19,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from pyproj import Transformer
 from pyproj.exceptions import ProjError
 
+from salakseg import replacing
 from salakseg.data.patches import PatchIndex
 from salakseg.errors import DataError
 
@@ -118,7 +119,7 @@ def write_parts(path: Path, index: PatchIndex, parts: Sequence[str]) -> None:
         if not changed:
             return  # the same parts again leave the file as it is, to the byte
         _remove(path, _BESIDE)  # what SQLite keeps beside the old file would be applied to the new one
-        hidden.replace(path)
+        replacing.replace(hidden, path)
     except (OSError, sqlite3.Error) as error:
         raise DataError(
             f"{path} cannot be written ({error}); close it in QGIS, see that the disk has space, and try again."

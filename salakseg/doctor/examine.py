@@ -1,0 +1,48 @@
+"""All checks in the order of the screen. A check that raises is a finding of its own and hides no other."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from salakseg.doctor import libraries, places, torch_build, work
+from salakseg.doctor.finding import Finding, broken
+from salakseg.errors import first_line
+
+CHECKS: Mapping[str, Callable[[], Finding]] = {
+    "Python": libraries.python,
+    "packages": libraries.packages,
+    "extras": libraries.extras,
+    "NVIDIA driver": torch_build.driver,
+    "torch": torch_build.torch_build,
+    "ONNX Runtime": libraries.runtime_packages,
+    "ONNX session": libraries.session,
+    "GDAL": libraries.gdal,
+    "encoder weights": places.weights,
+    "disk for cache": places.cache_disk,
+    "disk for runs": places.runs_disk,
+    "loader worker": work.loader_worker,
+    "training step": work.training_step,
+    "tile": work.tile,
+}
+"""The checks by the name that the screen gives them."""
+
+
+def examine(checks: Mapping[str, Callable[[], Finding]] = CHECKS) -> Iterator[tuple[str, Finding]]:
+    """Runs checks one after the other.
+
+    Args:
+        checks: The checks by name.
+
+    Yields:
+        Name and finding, as soon as it is known.
+    """
+    for name, check in checks.items():
+        try:
+            yield name, check()
+        except Exception as error:  # whatever a broken library raises
+            yield name, broken(f"failed ({type(error).__name__}: {first_line(error)})", _remedy(error))
+
+
+def _remedy(error: Exception) -> str:
+    if isinstance(error, ImportError | OSError):
+        named = (getattr(error, "name", None) or "").partition(".")[0]
+        return f"install {named or 'salakseg'} anew: pip install --force-reinstall {named or 'salakseg'}"
+    return "see the findings above; if they are all ok, install salakseg anew in a fresh environment"
