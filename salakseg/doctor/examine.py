@@ -44,5 +44,7 @@ def examine(checks: Mapping[str, Callable[[], Finding]] = CHECKS) -> Iterator[tu
 def _remedy(error: Exception) -> str:
     if isinstance(error, ImportError | OSError):
         named = (getattr(error, "name", None) or "").partition(".")[0]
+        if named == "torch":  # to install it blindly would bring a build without CUDA on Windows
+            return "see torch above"
         return f"install {named or 'salakseg'} anew: pip install --force-reinstall {named or 'salakseg'}"
     return "see the findings above; if they are all ok, install salakseg anew in a fresh environment"
