@@ -138,6 +138,28 @@ def make(
 
 
 @app.command()
+def extend(
+    root: Root = None,
+    gap: Annotated[
+        int, typer.Option(min=0, help="Photos beside a held-out one that nobody uses, where places are not known.")
+    ] = 3,
+) -> None:
+    """Let patches that came after the split join training; the held-out parts stay, so that figures can be compared.
+
+    What lies nearer to a held-out part than a patch is wide is used nowhere.
+    """
+    from salakseg.prepare.parts.extending import extend_split
+    from salakseg.prepare.parts.part_picture import draw_parts
+
+    folder, _ = patch_folder(root, None)
+    extended = extend_split(folder, gap)
+    say(f"{extended.joined:,} patches join training, {extended.unused:,} lie too near to a held-out part")
+    if extended.joined or extended.unused:
+        draw_parts(folder / PICTURE, extended.index, extended.split, extended.ground)
+        say(f"written to {folder}: splits.csv, {PICTURE}")
+
+
+@app.command()
 def show(
     root: Root = None,
     photos: Photos = None,

@@ -166,6 +166,27 @@ def read_split(path: Path, index: PatchIndex) -> Split:
     Raises:
         DataError: A bad line, a photo without a role, or a labelled, validation or test part without masks.
     """
+    roles = read_roles(path)
+    photos = index.photos()
+    strangers = [photo for photo in photos if photo not in roles]
+    if strangers:
+        raise DataError(
+            f"{path} gives no role to {len(strangers)} photos, the first is {_spell(strangers[0])}; let them join "
+            f"training with `salakseg splits extend {index.root}`, or remove the file to make a new split."
+        )
+    split = Split({photo: roles[photo] for photo in photos})
+    for role in (Role.LABELLED, Role.VAL):
+        if not split.patches(index, role):
+            raise DataError(f"{path} leaves no patch with a mask in the {role.value} part; give it at least one photo.")
+    return split
+
+
+def read_roles(path: Path) -> dict[Photo, Role]:
+    """Reads the lines of a split, whatever patches there are.
+
+    Raises:
+        DataError: A bad line.
+    """
     roles: dict[Photo, Role] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -175,18 +196,7 @@ def read_split(path: Path, index: PatchIndex) -> Split:
                     raise DataError(f"{path} line {line}: photo {photo.name!r} has two roles; keep one.")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a CSV file ({error}).") from error
-    photos = index.photos()
-    strangers = [photo for photo in photos if photo not in roles]
-    if strangers:
-        raise DataError(
-            f"{path} gives no role to {len(strangers)} photos, the first is {_spell(strangers[0])}; "
-            "add their lines, or remove the file to make a new split."
-        )
-    split = Split({photo: roles[photo] for photo in photos})
-    for role in (Role.LABELLED, Role.VAL):
-        if not split.patches(index, role):
-            raise DataError(f"{path} leaves no patch with a mask in the {role.value} part; give it at least one photo.")
-    return split
+    return roles
 
 
 def _parse_row(row: Mapping[str | None, str | None], where: str) -> tuple[Photo, Role]:

@@ -169,7 +169,7 @@ def split_after_cutting(root: Path, class_map: ClassMap, photos: Path | None, ba
         index = index_patches(root)
         split = read_split(path, index)
     except DataError as error:
-        return f"attention: the split is older than the patches: {error} Or: `salakseg splits make {root} --overwrite`"
+        return f"attention: the split is older than the patches: {error}"
     if (root / FILE_NAME).is_file():
         write_parts(root / FILE_NAME, index, [role.value for role in uses_of_patches(index, split)])
     shared = shared_ground(index, split)
