@@ -17,8 +17,8 @@ from salakseg.suggest.store import CellStore
 Unit = Literal["photo", "patch", "area"]
 """Whole photos, single pictures, or squares of neighbouring cells of one photo or orthomosaic."""
 
-HIGH = 0.9
-"""Quantile of all pixels' scores from which on a score is high."""
+HIGH = 0.1
+"""Share of all pixels whose scores are high."""
 
 _CHUNK = 8192  # cells at a time
 _SUMS = ("score", "disagreement", "entropy", "unreliability")
@@ -131,7 +131,7 @@ def high_bin(pixels_Q: NDArray[np.float64]) -> int:
         pixels_Q: Pixels by bin.
     """
     above_Q = pixels_Q[::-1].cumsum()[::-1]
-    few_Q = above_Q <= (1 - HIGH) * pixels_Q.sum()
+    few_Q = above_Q <= HIGH * pixels_Q.sum()
     return min(int(few_Q.argmax()) if few_Q.any() else len(pixels_Q), len(pixels_Q) - 1)
 
 

@@ -14,13 +14,16 @@ _ROWS = 1024  # of the labelled at a time
 def standardise(
     feature_MC: NDArray[np.float32], labelled_LC: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Features on one scale, of length 1: each channel by its mean and spread over both sets.
+    """Features on one scale: each channel by its mean and spread over both sets, and two at random 1 apart in the mean.
 
-    Without it all pictures look alike: features behind a ReLU share a large common part.
+    Without it all pictures look alike: features behind a ReLU share a large common part. They are not brought to one
+    length, which would blow up the noise between pictures that are all like the mean.
     """
     both = np.concatenate([feature_MC, labelled_LC]).astype(np.float32)
-    scaled = (both - both.mean(axis=0)) / np.maximum(both.std(axis=0), 1e-6)
-    scaled /= np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1e-6)
+    spread_C = both.std(axis=0)
+    live_C = spread_C > 1e-6
+    scaled = np.where(live_C, (both - both.mean(axis=0)) / np.maximum(spread_C, 1e-6), 0).astype(np.float32)
+    scaled /= np.sqrt(2 * max(int(live_C.sum()), 1), dtype=np.float32)
     return scaled[: len(feature_MC)], scaled[len(feature_MC) :]
 
 
@@ -33,9 +36,9 @@ def pick_diverse(
 ) -> list[int]:
     """Greedy k-centre, weighted by the score.
 
-    The next one is that with the greatest product of score and distance to the nearest feature that is labelled or
-    chosen already (the greedy core-set of Sener and Savarese 2018, where all scores are equal). Features of length 1
-    are at most 2 apart.
+    The next one is that with the greatest product of score and novelty, 1 - exp(-d^2), where d is the distance to the
+    nearest feature that is labelled or chosen already. With equal scores this is the greedy core-set of Sener and
+    Savarese (2018); novelty is bounded, so that an outlier cannot outweigh any score.
 
     Args:
         score_M: Worth of each candidate, above 0.
@@ -47,24 +50,24 @@ def pick_diverse(
     Returns:
         Places of the chosen in the order of choice; fewer than `count` where no more are left.
     """
-    nearest_M = np.full(len(score_M), 2.0)
+    nearest_M = np.full(len(score_M), np.inf)
     for start in range(0, len(labelled_LC), _ROWS):
-        nearest_M = np.minimum(nearest_M, _distance(feature_MC, labelled_LC[start : start + _ROWS]).min(axis=1))
+        nearest_M = np.minimum(nearest_M, _squared(feature_MC, labelled_LC[start : start + _ROWS]).min(axis=1))
     free_M = np.ones(len(score_M), bool)
     chosen: list[int] = []
     while len(chosen) < count and free_M.any():
         # A copy of something known is worth next to nothing, but more than what is taken already
-        worth_M = np.where(free_M, score_M * nearest_M, -1.0)
+        worth_M = np.where(free_M, score_M * -np.expm1(-nearest_M), -1.0)
         best = int(worth_M.argmax())
         chosen.append(best)
         free_M[best] = False
         if conflicts is not None:
             free_M &= ~conflicts(best)
-        nearest_M = np.minimum(nearest_M, _distance(feature_MC, feature_MC[best : best + 1])[:, 0])
+        nearest_M = np.minimum(nearest_M, _squared(feature_MC, feature_MC[best : best + 1])[:, 0])
     return chosen
 
 
-def _distance(a_MC: NDArray[np.float32], b_LC: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Euclidean distances of features of length 1 [M, L]."""
-    cosine_ML = (a_MC @ b_LC.T).astype(np.float64)
-    return np.asarray(np.sqrt(np.maximum(2 - 2 * cosine_ML, 0)))
+def _squared(a_MC: NDArray[np.float32], b_LC: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Squared distances [M, L]."""
+    lengths_ML = (a_MC**2).sum(axis=1)[:, None] + (b_LC**2).sum(axis=1)
+    return np.asarray(np.maximum(lengths_ML - 2 * (a_MC @ b_LC.T), 0), np.float64)

@@ -34,7 +34,7 @@ class Neighbourhood:
         self, found: Candidates, photos: Sequence[Sequence[Photo] | None], distance: float, gap: int, unit: Unit
     ) -> None:
         self._found, self._distance, self._gap, self._unit = found, distance, gap, unit
-        self._known_M = np.isfinite(found.ground_M2).all(axis=1)
+        self._known_M: NDArray[np.bool_] = np.asarray(np.isfinite(found.ground_M2).all(axis=1))
         self._plane_M3 = np.column_stack([found.ground_M2, found.key_M4[:, 0] * _APART])
         self._folder_M = np.full(len(found.key_M4), -1)
         self._flight_M = np.zeros(len(found.key_M4), np.int64)
@@ -57,7 +57,7 @@ class Neighbourhood:
             tree = cKDTree(self._plane_M3[known_L])
             known_M = np.flatnonzero(self._known_M)
             apart_M, _ = tree.query(self._plane_M3[known_M])
-            taken_M[known_M[apart_M < self._distance]] = True
+            taken_M[known_M[np.flatnonzero(apart_M < self._distance)]] = True
         named_L = np.flatnonzero(found.labelled_M & ~self._known_M)
         for folder in np.unique(self._folder_M[named_L]):
             places = np.unique(self._flight_M[named_L][self._folder_M[named_L] == folder])
@@ -65,7 +65,7 @@ class Neighbourhood:
             after = np.searchsorted(places, self._flight_M[mine_M])
             before_M = np.abs(self._flight_M[mine_M] - places[np.maximum(after - 1, 0)])
             after_M = np.abs(places[np.minimum(after, len(places) - 1)] - self._flight_M[mine_M])
-            taken_M[mine_M[np.minimum(before_M, after_M) <= self._gap]] = True
+            taken_M[mine_M[np.flatnonzero(np.minimum(before_M, after_M) <= self._gap)]] = True
         return taken_M
 
     def of(self, candidate: int, among: NDArray[np.intp]) -> NDArray[np.bool_]:

@@ -55,7 +55,10 @@ def scan(
     finished: list[str] = []
 
     def flush() -> None:
-        store.add(_look(batch, store, engine, precision_K), finished) if batch else None
+        nonlocal done
+        cells = _look(batch, store, engine, precision_K) if batch else np.zeros(0, store.record)
+        store.add(cells, finished)
+        done += len(finished)
         batch.clear()
         finished.clear()
         if progress is not None:
@@ -70,8 +73,8 @@ def scan(
     first = len(store.names)
     seen = 0
     for number, cells in zip(todo, read_ahead(read, todo, source.threads, 8 * source.threads), strict=True):
-        done += 1
         if isinstance(cells, UnreadableError):
+            done += 1
             skipped.append(source.names[number])
             continue
         for cell in cells:
@@ -80,10 +83,7 @@ def scan(
             batch.append((first + seen, cell))
         finished.append(source.names[number])
         seen += 1
-    if batch:
-        flush()
-    if finished:  # pictures without a valid pixel behind the last batch
-        store.add(np.zeros(0, store.record), finished)
+    flush()
     return skipped
 
 
