@@ -8,12 +8,12 @@ import torch
 from helpers import write_patch
 
 from salakseg.data.patches import Photo, index_patches
-from salakseg.data.splits import Role, Split, read_split
+from salakseg.data.splits import Role, Split
 from salakseg.errors import DataError
 from salakseg.network.heads import Logits
 from salakseg.network.torch_engine import TorchEngine
 from salakseg.suggest.candidates import features_of, gather, high_bin, worth_of
-from salakseg.suggest.cells import BINS, cell_type, summarise
+from salakseg.suggest.cells import cell_type, summarise
 from salakseg.suggest.choose import Wish, choose, look_at, open_stores
 from salakseg.suggest.diverse import pick_diverse, standardise
 from salakseg.suggest.near import Neighbourhood
@@ -89,10 +89,20 @@ def test_high_scores_are_the_highest_tenth_of_all() -> None:
     assert high_bin(np.array([10.0, 0, 0, 90])) == 3  # the last bin is high, however full it is
 
 
-def test_rare_classes_raise_a_candidate() -> None:
-    mean, high, rare = np.array([0.4, 0.4]), np.array([0.2, 0.2]), np.array([0.0, 0.5])
-    np.testing.assert_allclose(worth_of(mean, high, rare, 1.0), [0.3, 0.45])
-    np.testing.assert_allclose(worth_of(mean, high, rare, 0.0), [0.3, 0.3])
+def test_worth_is_relative_doubt_raised_by_rare_classes() -> None:
+    parts_MP = np.array([[0.1, 0.0, 0.2], [0.3, 0.0, 0.2], [9, 9, 9]])  # the middle part was not measured
+    high, rare, open_M = np.array([0.1, 0.3, 9]), np.array([0.0, 0.5, 0]), np.array([True, True, False])
+    level = np.array([(0.5 + 1) / 2, (1.5 + 1) / 2])  # 0.2 in the mean each
+    np.testing.assert_allclose(worth_of(parts_MP, high, rare, 0.0, open_M)[:2], (level + np.array([0.5, 1.5])) / 2)
+    np.testing.assert_allclose(worth_of(parts_MP, high, rare, 2.0, open_M)[1], (level[1] + 1.5) / 2 * 2)
+
+
+def test_pictures_that_are_all_alike_are_not_told_apart_by_their_noise() -> None:
+    field = np.random.default_rng(0).normal(0, 0.01, (50, 8))
+    strange = np.stack([np.ones(8), -np.ones(8)])
+    features = np.concatenate([field, strange]).astype(np.float32)
+    feature_MC, labelled_LC = standardise(features, features[:1])
+    assert set(pick_diverse(np.ones(52), feature_MC, labelled_LC, 2)) == {50, 51}
 
 
 def test_of_twenty_near_copies_one_is_chosen() -> None:
@@ -201,9 +211,9 @@ class Stopping(PatchSource):
 
 
 def test_an_interrupted_pass_goes_on_and_gives_the_same(
-    plantation: Path, tiny_checkpoint: Path, tmp_path: Path
+    plantation: Path, untrained_checkpoint: Path, tmp_path: Path
 ) -> None:
-    engine = TorchEngine(tiny_checkpoint, "cpu")
+    engine = TorchEngine(untrained_checkpoint, "cpu")
     index = index_patches(plantation)
     unbroken = PatchSource(index, None, engine.tile)
     wish = Wish(count=5, unit="patch", gap=0)
@@ -229,12 +239,11 @@ def test_an_interrupted_pass_goes_on_and_gives_the_same(
     assert all(patch.mask is None for patch in names)
 
 
-def test_the_split_takes_the_photos_in_and_training_reads_it(clean_set: Path, tmp_path: Path) -> None:
-    split = read_split(clean_set / "splits.csv", index_patches(clean_set))
-    chosen = [photo for photo, role in split.roles.items() if role is Role.UNLABELLED][:1]
-    moved = suggested_split(split, chosen)
-    assert [photo for photo in split.roles if moved.roles[photo] is not split.roles[photo]] == chosen
-    assert all(moved.roles[photo] is Role.LABELLED for photo in chosen)
+def test_only_suggested_photos_change_their_role() -> None:
+    photos = [Photo("a", str(number)) for number in range(3)]
+    split = Split({photos[0]: Role.LABELLED, photos[1]: Role.UNLABELLED, photos[2]: Role.UNLABELLED})
+    roles = [Role.LABELLED, Role.UNLABELLED, Role.LABELLED]
+    assert suggested_split(split, photos[2:]).roles == dict(zip(photos, roles, strict=True))
 
 
 def test_everything_labelled_is_told(tmp_path: Path, plantation: Path) -> None:
@@ -261,5 +270,4 @@ def test_a_large_photo_is_looked_at_in_windows(tmp_path: Path) -> None:
     write_patch(tmp_path, "site", "DJI_0001.png", np.zeros((70, 100), np.uint8), labelled=False)
     cells = PatchSource(index_patches(tmp_path), None, 32).read(0)
     assert [(cell.row, cell.col) for cell in cells] == [(row, col) for row in range(2) for col in range(3)]
-    assert {cell.image_CHW.shape for cell in cells} == {(3, 32, 32)}
-    assert BINS == 32
+    assert {cell.image_CHW.shape for cell in cells} == {(3, 35, 33)}

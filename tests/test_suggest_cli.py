@@ -15,7 +15,7 @@ from shapely.geometry import Point, box
 from shapely.geometry.base import BaseGeometry
 
 from salakseg.data.patches import index_patches
-from salakseg.data.splits import Role, read_split
+from salakseg.data.splits import Role, Split, read_split, write_split
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -23,12 +23,14 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_patches_of_a_folder(tiny_run: Path, plantation: Path, tmp_path: Path) -> None:
-    root, model = tmp_path / "patches", tiny_run / "checkpoints" / "best.pt"
+def test_patches_of_a_folder(untrained_checkpoint: Path, plantation: Path, tmp_path: Path) -> None:
+    root, model = tmp_path / "patches", untrained_checkpoint
     shutil.copytree(plantation, root)
     index = index_patches(root)
-    shutil.copy(tiny_run / "splits.csv", root)
-    before = read_split(root / "splits.csv", index)
+    photos = list(index.photos())  # twelve of the first folder, all labelled, twelve of the second
+    roles = [Role.LABELLED] * 8 + [Role.GAP] * 2 + [Role.VAL] * 2 + [Role.LABELLED] + [Role.UNLABELLED] * 11
+    before = Split(dict(zip(photos, roles, strict=True)))
+    write_split(before, root / "splits.csv")
     done = command("suggest", root, "--model", model, "-n", 3, "--gap", 0, "--device", "cpu")
     rows = table(root / "suggest" / "suggestions.csv")
     assert [row["rank"] for row in rows] == ["1", "2", "3"]
@@ -80,8 +82,21 @@ def draw(shapes: list[BaseGeometry], path: Path) -> None:
     gpd.GeoDataFrame(geometry=shapes, crs="EPSG:32749").to_crs("EPSG:4326").to_file(path)
 
 
-def test_areas_of_an_orthomosaic_lie_on_what_is_strange(mosaic: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    arguments = ("suggest", mosaic, "--model", tiny_checkpoint, "--area", 6.4, "--tile", 128, "--cache", tmp_path / "c")
+def test_areas_of_an_orthomosaic_lie_on_what_is_strange(
+    mosaic: Path, untrained_checkpoint: Path, tmp_path: Path
+) -> None:
+    arguments = (
+        "suggest",
+        mosaic,
+        "--model",
+        untrained_checkpoint,
+        "--area",
+        6.4,
+        "--tile",
+        128,
+        "--cache",
+        tmp_path / "c",
+    )
     field = box(430020, 9159998, 430026, 9159999)  # some of the smooth field is labelled
     draw([field], tmp_path / "field.gpkg")
     command(*arguments, "-n", 2, "--out", tmp_path / "one", "--labelled", tmp_path / "field.gpkg")

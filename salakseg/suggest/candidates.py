@@ -1,6 +1,6 @@
 """From cells to candidates: what a person would label in one go, and what that is worth.
 
-Axes: N cell, M candidate, S source, Q bin, K class, C channel.
+Axes: N cell, M candidate, P part of the score, Q bin, K class, C channel.
 """
 
 from collections.abc import Iterator, Sequence
@@ -80,9 +80,6 @@ def gather(
 ) -> Candidates:
     """Adds cells up to candidates.
 
-    A candidate's worth is the mean of its mean score and its share of high scores, times 1 + weight x mean rarity of
-    the classes that are expected there.
-
     Args:
         sources: With their cells.
         unit: What a candidate is.
@@ -99,6 +96,8 @@ def gather(
     prob_MK = total["prob"] / pixels_M[:, None]
     mean = {name: total[name] / pixels_M for name in _SUMS}
     rare_M = prob_MK @ rarity_K
+    open_M = ~total["labelled"]
+    parts_MP = np.stack([mean[name] for name in _SUMS if name != "score"], axis=1)
     return Candidates(
         key_M4=total["key"],
         pixels_M=total["pixels"],
@@ -111,16 +110,37 @@ def gather(
         high_M=high_M,
         prob_MK=prob_MK,
         rare_M=rare_M,
-        worth_M=worth_of(mean["score"], high_M, rare_M, rarity_weight),
+        worth_M=worth_of(parts_MP, high_M, rare_M, rarity_weight, open_M),
         high_from=first / BINS,
     )
 
 
 def worth_of(
-    score_M: NDArray[np.float64], high_M: NDArray[np.float64], rare_M: NDArray[np.float64], rarity_weight: float
+    parts_MP: NDArray[np.float64],
+    high_M: NDArray[np.float64],
+    rare_M: NDArray[np.float64],
+    rarity_weight: float,
+    open_M: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """See `gather`."""
-    worth_M: NDArray[np.float64] = (score_M + high_M) / 2 * (1 + rarity_weight * rare_M)
+    """What candidates are ranked by, about 1 in the mean.
+
+    The mean of the level of doubt and of the share of high scores, times 1 + weight x mean rarity of the classes that
+    are expected. The level is the mean of disagreement, entropy and unreliability, each over its own mean: heads on one
+    trunk differ by a twentieth of what entropy amounts to, and would else have no say. So is the share.
+
+    Args:
+        parts_MP: Mean of each part of the score; a part that is 0 everywhere was not measured and is left out.
+        high_M: Share of high scores.
+        rare_M: Mean rarity.
+        rarity_weight: See `gather`.
+        open_M: Over which candidates the means are taken.
+    """
+    both_MP = np.column_stack([parts_MP, high_M])
+    mean_P = both_MP[open_M].mean(axis=0) if open_M.any() else np.ones(both_MP.shape[1])
+    relative_MP = both_MP / np.where(mean_P > 0, mean_P, 1)
+    measured_P = mean_P[:-1] > 0
+    level_M = relative_MP[:, :-1][:, measured_P].mean(axis=1) if measured_P.any() else np.zeros(len(both_MP))
+    worth_M: NDArray[np.float64] = (level_M + relative_MP[:, -1]) / 2 * (1 + rarity_weight * rare_M)
     return worth_M
 
 

@@ -72,7 +72,7 @@ def deliver(
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("sheet-*.png"):
         old.unlink()
-    rows = rows_of(chosen, sources, engine.class_map)
+    rows = rows_of(chosen, sources, engine.class_map, wish.unit)
     key_M4 = chosen.found.key_M4[list(chosen.places)]
     cells = _cells(sources, stores, wish, key_M4)
     sheets = _sheets(folder, rows, key_M4, cells, sources, engine)

@@ -15,7 +15,7 @@ from salakseg.data.patches import Photo
 from salakseg.data.splits import Role, Split, write_split
 from salakseg.errors import DataError
 from salakseg.mapping.files import write_whole
-from salakseg.suggest.candidates import Candidates
+from salakseg.suggest.candidates import Candidates, Unit
 from salakseg.suggest.choose import Chosen, top_classes
 from salakseg.suggest.mosaics import MosaicSource
 from salakseg.suggest.sources import PatchSource, Source
@@ -30,12 +30,14 @@ LAYER = "areas"
 _FIGURES = ("worth", "score", "high", "disagreement", "entropy", "unreliability", "rare")
 
 
-def rows_of(chosen: Chosen, sources: Sequence[Source], class_map: ClassMap) -> list[dict[str, Any]]:
+def rows_of(chosen: Chosen, sources: Sequence[Source], class_map: ClassMap, unit: Unit) -> list[dict[str, Any]]:
     """The suggestions as plain values, best first.
 
-    rank counts from 1; worth is what candidates are ranked by before their likeness counts; score and its parts are
-    means from 0 to 1; high is the share of pixels whose score is among the highest tenth; rare the mean rarity of the
-    expected classes; expected names the classes with the greatest mean probability.
+    source is the folder or the orthomosaic; picture, row and column say which patch, tile or square of the photo it is
+    and are empty where it is all of it. rank counts from 1; worth is what candidates are ranked by before their
+    likeness counts; score and its parts are means from 0 to 1; high is the share of pixels whose score is among the
+    highest tenth; rare the mean rarity of the expected classes; expected names the classes with the greatest mean
+    probability.
     """
     found = chosen.found
     rows = []
@@ -43,17 +45,24 @@ def rows_of(chosen: Chosen, sources: Sequence[Source], class_map: ClassMap) -> l
         values = {name: round(float(getattr(found, f"{name}_M")[place]), 4) for name in _FIGURES}
         expected = top_classes(found.prob_MK[place], class_map.names)
         about = {"pixels": int(found.pixels_M[place]), **values, "expected": expected}
-        rows.append({"rank": rank, **_where(found, place, sources), **about})
+        rows.append({"rank": rank, **_where(found, place, sources, unit), **about})
     return rows
 
 
-def _where(found: Candidates, place: int, sources: Sequence[Source]) -> dict[str, Any]:
+def _where(found: Candidates, place: int, sources: Sequence[Source], unit: Unit) -> dict[str, Any]:
     number, base, row, col = found.key_M4[place].tolist()
     source = sources[number]
+    where: dict[str, Any] = {"source": source.title, "photo": "", "picture": "", "row": row, "col": col}
+    if unit == "patch":
+        where["row"], where["col"] = source.place_N2[row].tolist()
+    elif unit == "photo":
+        where["row"] = where["col"] = ""
     if isinstance(source, PatchSource):
         photo = source.photos[base]
-        return {"source": photo.folder, "photo": photo.name, "row": row, "col": col}
-    return {"source": source.title, "photo": "", "row": row, "col": col}
+        where |= {"source": photo.folder, "photo": photo.name}
+        if unit == "patch":
+            where["picture"] = source.patches[row].image
+    return where
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -123,7 +132,7 @@ def write_areas(
     for number, row, col in squares:
         here = gpd.GeoSeries([sources[number].square(row, col, side)], crs=_text(systems[number]))
         geometry.append((here if systems[number] == common else here.to_crs(common))[0])
-    columns = {name: [row[name] for row in rows] for name in rows[0] if name != "photo"}
+    columns = {name: [row[name] for row in rows] for name in rows[0] if name not in ("photo", "picture")}
     frame = gpd.GeoDataFrame(columns, geometry=geometry, crs=_text(common))
     hidden = path.with_name(f".partial-{path.name}")
     try:

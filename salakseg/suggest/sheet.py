@@ -29,6 +29,9 @@ ON_A_SHEET = 12
 _EDGE = 300  # pixels of the longer side of a picture on the sheet
 _COLUMNS = 2  # suggestions side by side
 _WHITE = 255
+_WIDE_IN = 1.5  # width of a picture on the page, inches
+_TITLE_IN = 0.3
+_NAME = 34  # letters of a name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,36 +133,36 @@ def write_sheet(
     from matplotlib.patches import Patch
 
     high = max(float(np.nanmax(one.score_HW, initial=0.0)) for one in shown)
-    down = -(-len(shown) // _COLUMNS)
-    # The legend and the title have room of their own
-    figure = Figure(figsize=(5.2 * 2, 2.2 * down + 1.1), dpi=110)
-    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=(2.2 * down + 0.5, 0.6)))
-    above.suptitle(title, fontsize=10)
-    axes = above.subplots(down, 3 * _COLUMNS, squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
+    pairs = [shown[first : first + _COLUMNS] for first in range(0, len(shown), _COLUMNS)]
+    tall = [_TITLE_IN + _WIDE_IN * max(one.label_HW.shape[0] / one.label_HW.shape[1] for one in pair) for pair in pairs]
+    figure = Figure(figsize=(_WIDE_IN * 3.3 * _COLUMNS, sum(tall) + 1.4), dpi=110, layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    grid = figure.add_gridspec(len(pairs) + 1, 3 * _COLUMNS, height_ratios=[*tall, 0.5])
     bar = None
     for place, (one, row) in enumerate(zip(shown, rows, strict=True)):
-        picture, classes, doubt = axes[place // _COLUMNS, 3 * (place % _COLUMNS) : 3 * (place % _COLUMNS) + 3]
+        first = 3 * (place % _COLUMNS)
+        picture, classes, doubt = (figure.add_subplot(grid[place // _COLUMNS, first + n]) for n in range(3))
+        for axis in (picture, classes, doubt):
+            axis.axis("off")
         picture.imshow(_small(one.image_HWC, Image.Resampling.LANCZOS))
         classes.imshow(_small(_painted(one.label_HW, class_map), Image.Resampling.NEAREST))
         bar = doubt.imshow(one.score_HW, cmap="magma", vmin=0, vmax=high)
         picture.set_title(f"{row['rank']}. {_named(row)}", fontsize=7, loc="left")
-        doubt.set_title(f"worth {row['worth']:.2f}, mean {row['score']:.2f}", fontsize=6, loc="right")
+        doubt.set_title(f"worth {row['worth']:.2f}", fontsize=7, loc="right")
     present = sorted({int(value) for one in shown for value in np.unique(one.label_HW)} - {IGNORE_INDEX})
     handles = [
-        Patch(
-            facecolor="#{:02x}{:02x}{:02x}".format(*class_map.classes[k].color),
-            edgecolor="#888888",
-            label=class_map.names[k],
-        )
+        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*class_map.classes[k].color), label=class_map.names[k])
         for k in present
     ]
-    below.legend(handles=handles, loc="center left", ncols=6, fontsize=7, frameon=False)
+    below = figure.add_subplot(grid[-1, :4])
+    below.axis("off")
+    below.legend(handles=handles, loc="center", ncols=4, fontsize=7, frameon=False)
     if bar is not None:
-        axis = below.add_axes((0.72, 0.55, 0.25, 0.2))
-        figure.colorbar(bar, cax=axis, orientation="horizontal").set_label("doubt of a pixel", fontsize=7)
-        axis.tick_params(labelsize=6)
+        beside = figure.add_subplot(grid[-1, 4:])
+        beside.axis("off")
+        figure.colorbar(bar, ax=beside, orientation="horizontal", fraction=0.4).set_label(
+            "doubt of a pixel", fontsize=7
+        )
     hidden = path.with_name(f".{path.name}.partial")
     try:
         figure.savefig(hidden, format="png")
@@ -172,7 +175,8 @@ def write_sheet(
 
 def _named(row: Mapping[str, Any]) -> str:
     photo = "/".join(str(row[part]) for part in ("source", "photo") if row[part])
-    return f"{photo if len(photo) <= 34 else '...' + photo[-31:]}  r{row['row']} c{row['col']}"
+    place = "" if row["row"] == "" else f"  row {row['row']}, col {row['col']}"
+    return f"{photo if len(photo) <= _NAME else '...' + photo[3 - _NAME :]}{place}"
 
 
 def _painted(label_HW: NDArray[np.uint8], class_map: ClassMap) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from salakseg.data.blocks import GAP_ENDING
 from salakseg.data.patches import Patch, PatchIndex, Photo
@@ -20,6 +21,7 @@ from salakseg.errors import DataError
 from salakseg.mapping.geodesy import metres_a_radian
 from salakseg.prepare.parts.footprints import FILE_NAME, read_footprints
 
+_SPECK = 9  # pixels
 _LARGE = 2  # tiles: a picture with a longer side is looked at in windows
 
 
@@ -109,7 +111,7 @@ class PatchSource(Source):
         self.ground_N2, self.side_m = _ground(index, self.patches)
 
     def read(self, number: int) -> list[Cell]:
-        """The cells of a patch; black pixels do not count: `salakseg prepare` paints what is not valid black."""
+        """The cells of a patch; black areas do not count: `salakseg prepare` paints what is not valid black."""
         image_HWC = read_picture(self.index, self.patches[number])
         height, width = image_HWC.shape[:2]
         rows, cols = (self._windows(length, max(height, width)) for length in (height, width))
@@ -117,19 +119,27 @@ class PatchSource(Source):
         for row, ys in enumerate(rows):
             for col, xs in enumerate(cols):
                 image_CHW = np.ascontiguousarray(np.moveaxis(image_HWC[ys, xs], -1, 0))
-                valid_HW = image_HWC[ys, xs].max(axis=2) > 0
+                valid_HW = _valid(image_HWC[ys, xs])
                 if valid_HW.any():
                     cells.append(Cell(row, col, image_CHW, valid_HW))
         return cells
 
     def _windows(self, length: int, longer: int) -> list[slice]:
-        """Windows side by side, of one size; a picture of a few pixels more than they cover is seen without these."""
+        """Windows side by side, all of one size near the tile's; what a division leaves over, some pixels, is cut."""
         if longer <= _LARGE * self._tile:
             return [slice(0, length)]
-        side = min(self._tile, length)
-        count = length // side
+        count = max(1, round(length / self._tile))
+        side = length // count
         start = (length - count * side) // 2
         return [slice(start + side * n, start + side * (n + 1)) for n in range(count)]
+
+
+def _valid(image_HWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Everything but black areas; black specks, such as deep shadow, are pictures of something."""
+    black_HW = image_HWC.max(axis=2) == 0
+    if not black_HW.any():
+        return np.ones(black_HW.shape, bool)
+    return np.asarray(~ndimage.binary_opening(black_HW, np.ones((_SPECK, _SPECK), bool)), bool)
 
 
 def _with_a_part(index: PatchIndex, split: Split | None) -> Sequence[Patch]:
