@@ -60,6 +60,40 @@ def tiny_checkpoint(tiny_run: Path) -> Path:
     return tiny_run / "checkpoints" / "best.pt"
 
 
+@pytest.fixture(scope="session")
+def untrained_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with random weights and a made-up validation, where no training is worth its time."""
+    import torch  # not before the number of threads is set
+
+    from salakseg.classes import SALAK
+    from salakseg.network.checkpoint import Checkpoint, save_checkpoint
+    from salakseg.network.config import NetworkConfig
+    from salakseg.network.model import Segmenter
+
+    torch.manual_seed(0)
+    network = NetworkConfig(encoder="timm-tf_efficientnet_lite0", encoder_weights="none")
+    weights = Segmenter(network, len(SALAK)).state_dict()
+    matrix = [[90 if row == column else 2 * column + 1 for column in range(len(SALAK))] for row in range(len(SALAK))]
+    path = tmp_path_factory.mktemp("untrained") / "untrained.pt"
+    save_checkpoint(
+        Checkpoint(
+            network=network,
+            classes=SALAK.to_records(),
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+            patch_size=32,
+            student=weights,
+            ema=weights,
+            recipe_name="untrained",
+            recipe={},
+            gsd_m=0.05,
+            evaluation={"part": "val", "patches": 1, "matrix": matrix},
+        ),
+        path,
+    )
+    return path
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
     """An installed Chromium, driven by playwright."""

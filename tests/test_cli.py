@@ -29,7 +29,7 @@ def modules_after(code: str, cwd: Path) -> set[str]:
 def test_help_names_every_command_without_loading_torch(tmp_path: Path) -> None:
     done = runner.invoke(app, ["--help"])
     assert done.exit_code == 0
-    for name in ("prepare", "train", "recipes", "report", "sample", "accuracy", "export", "predict", "demo"):
+    for name in ("prepare", "train", "recipes", "report", "sample", "accuracy", "export", "predict", "suggest", "demo"):
         assert name in done.output
     loaded = modules_after(
         "from typer.testing import CliRunner\nfrom salakseg.cli.main import app\n"

@@ -15,12 +15,12 @@ from helpers import write_plantation
 from numpy.typing import NDArray
 from torch import Tensor
 
-from salakseg.network.heads import Logits
+from salakseg.network.heads import Logits, disagreement
 from salakseg.network.perturb import ChannelDropout
 from salakseg.train.branches import Branch
 from salakseg.train.loop import Trainer
 from salakseg.train.objective import Objective
-from salakseg.train.pseudo import Labeller, Target, disagreement
+from salakseg.train.pseudo import Labeller, Target
 from salakseg.train.recipe import Recipe, load_recipe
 from salakseg.train.start import Request, start_run
 

@@ -20,7 +20,7 @@ FLOORS = [
     ["data | network | mapping.tiling mapping.raster mapping.geodesy mapping.opening mapping.stretch"],
     ["mapping"],
     ["evaluate | prepare"],
-    ["check | change"],
+    ["check | change | suggest"],
     ["export | train"],
     ["project"],
     ["demo | doctor"],

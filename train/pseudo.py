@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from salakseg.classes import BACKGROUND, IGNORE_INDEX
-from salakseg.network.heads import Logits, combine_heads
+from salakseg.network.heads import Logits, combine_heads, disagreement
 from salakseg.train.settings_selftraining import SelfTrainingConfig
 
 _SOFT_SPREADS = 2.0  # the width of SoftMatch's window in standard deviations: its per-class default
@@ -120,19 +120,6 @@ class Labeller:
     def _moments(self) -> tuple[Tensor, Tensor]:
         seen_K = self.seen_K.clamp(min=1e-6)
         return self.mean_K / seen_K, self.variance_K / seen_K
-
-
-def disagreement(heads_BNKHW: Tensor) -> Tensor:
-    """Jensen-Shannon divergence of the heads' probabilities at each pixel, float32 [B, H, W], 0 to ln N.
-
-    The entropy of the mean minus the mean of the entropies (Lin 1991).
-    """
-    prob_BNKHW = heads_BNKHW.float().softmax(dim=2)
-    mean_BKHW = prob_BNKHW.mean(dim=1)
-    entropy_of_mean: Tensor = torch.special.entr(mean_BKHW).sum(dim=1)
-    mean_of_entropies = torch.special.entr(prob_BNKHW).sum(dim=2).mean(dim=1)
-    divergence_BHW: Tensor = (entropy_of_mean - mean_of_entropies).clamp(min=0)
-    return divergence_BHW
 
 
 FLIPS = ((), (-1,), (-2,), (-2, -1))

@@ -139,7 +139,7 @@ def load_data(prepared: Path, all_labelled: bool, window: int) -> ContestData:
     if not (prepared / HEAD).is_file():
         raise DataError(f"{prepared} was not made by --prepare; run `selftraining.py --prepare SOURCE --data FOLDER`.")
     class_map = ClassMap.from_csv(prepared / CLASSES)
-    memory = _Memory(class_map)
+    memory = Memory(class_map)
     roles: dict[Photo, Role] = {}
     validation: list[Picture] = []
     pixels = np.zeros(256, np.int64)
@@ -183,7 +183,7 @@ def cells(size: tuple[int, ...], side: int) -> list[tuple[slice, slice]]:
     return [(rows, cols) for rows in pieces[0] for cols in pieces[1]]
 
 
-class _Memory:
+class Memory:
     """Pictures and labels of patches as the trainer reads them from a pack, without a copy and without a file."""
 
     def __init__(self, class_map: ClassMap) -> None:

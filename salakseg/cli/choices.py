@@ -68,6 +68,14 @@ class Unit(StrEnum):
     folder = "folder"
 
 
+class LabelUnit(StrEnum):
+    """What is labelled in one go."""
+
+    photo = "photo"
+    patch = "patch"
+    area = "area"
+
+
 class Device(StrEnum):
     """Where to compute."""
 

@@ -29,6 +29,7 @@ from salakseg.cli import (
     reporting,
     runs,
     splitting,
+    suggesting,
     training,
 )
 from salakseg.cli.console import INTERRUPTED, say
@@ -99,6 +100,7 @@ app.command("report")(reporting.report)
 app.command("export")(exporting.export)
 app.command("info")(info.info)
 app.command("predict")(predicting.predict)
+app.command("suggest")(suggesting.suggest)
 app.command("sample")(assessing.sample)
 app.command("accuracy")(assessing.accuracy)
 app.command("diff")(differing.diff)

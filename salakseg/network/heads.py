@@ -74,6 +74,19 @@ def vote_shares(winners_BNHW: Tensor, mean_prob_BKHW: Tensor, favourite_BHW: Ten
     return shares_BKHW
 
 
+def disagreement(heads_BNKHW: Tensor) -> Tensor:
+    """Jensen-Shannon divergence of the heads' probabilities at each pixel, float32 [B, H, W], 0 to ln N.
+
+    The entropy of the mean minus the mean of the entropies (Lin 1991).
+    """
+    prob_BNKHW = heads_BNKHW.float().softmax(dim=2)
+    mean_BKHW = prob_BNKHW.mean(dim=1)
+    entropy_of_mean: Tensor = torch.special.entr(mean_BKHW).sum(dim=1)
+    mean_of_entropies = torch.special.entr(prob_BNKHW).sum(dim=2).mean(dim=1)
+    divergence_BHW: Tensor = (entropy_of_mean - mean_of_entropies).clamp(min=0)
+    return divergence_BHW
+
+
 def most_probable(values: Tensor, dim: int) -> Tensor:
     """The index of the greatest value along a dimension; argmax gives the same on a CPU, but 10 to 30 times slower."""
     return values.max(dim=dim).indices

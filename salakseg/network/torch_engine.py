@@ -48,6 +48,8 @@ class TorchEngine:
         self._device = torch.device(device)
         self._model = checkpoint.build(self._variant.weights).to(self._device).to(memory_format=torch.channels_last)
         self._mean, self._std = checkpoint.mean, checkpoint.std
+        evaluation = checkpoint.evaluation
+        self._matrix = np.array(evaluation["matrix"], np.int64) if evaluation else None
         on_cuda = self._device.type == "cuda"
         native = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
         half = torch.bfloat16 if native else torch.float16
@@ -90,16 +92,48 @@ class TorchEngine:
         where = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else self._device.type
         return f"torch {torch.__version__}, {where}"
 
+    @property
+    def validation_matrix(self) -> NDArray[np.int64] | None:
+        """Confusion matrix [K, K] of the checkpoint's own validation, rows = truth; None if it was never validated."""
+        return self._matrix
+
+    @property
+    def channels(self) -> int:
+        """Channels of the encoder's last map."""
+        return int(self._model.encoder.out_channels[-1])  # type: ignore[index]
+
     @torch.inference_mode()
     def predict(self, image_BCHW: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities of uint8 RGB tiles [B, 3, tile, tile] as float32 [B, K, tile, tile]."""
+        full = self._answer(image_BCHW)
+        prob: NDArray[np.float32] = combine_heads(full, self._variant.heads, self._variant.temperature).cpu().numpy()
+        return prob
+
+    @torch.inference_mode()
+    def inspect(self, image_BCHW: NDArray[np.uint8]) -> tuple[Logits, torch.Tensor]:
+        """What each head says, over the variant's temperature, and what the encoder saw.
+
+        Args:
+            image_BCHW: uint8 RGB pictures [B, 3, H, W] of any size.
+
+        Returns:
+            Logits in float32, and the encoder's last map averaged over each picture, float32 [B, C], on the device.
+        """
+        seen: list[torch.Tensor] = []
+        hook = self._model.encoder.register_forward_hook(lambda module, given, maps: seen.append(maps[-1]))
+        try:
+            logits = self._answer(image_BCHW)
+        finally:
+            hook.remove()
+        temperature = self._variant.temperature
+        return Logits(*(part / temperature for part in logits)), seen[0].float().mean(dim=(2, 3))
+
+    def _answer(self, image_BCHW: NDArray[np.uint8]) -> Logits:
         image = self._upload(image_BCHW)
         image = normalise(image.to(memory_format=torch.channels_last).float() / 255, self._mean, self._std)
         with self._autocast:
             logits = self._model(image)
-        full = Logits(logits.heads_BNKHW.float(), logits.mean_BKHW.float())
-        prob: NDArray[np.float32] = combine_heads(full, self._variant.heads, self._variant.temperature).cpu().numpy()
-        return prob
+        return Logits(logits.heads_BNKHW.float(), logits.mean_BKHW.float())
 
     def _upload(self, image_BCHW: NDArray[np.uint8]) -> torch.Tensor:
         """The tiles as uint8 on the device, by way of memory that the device reads itself."""

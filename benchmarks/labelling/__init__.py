@@ -1,0 +1,1 @@
+"""Which squares to label next: rounds of training and choosing on the protocol of the contest."""

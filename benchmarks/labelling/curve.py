@@ -1,0 +1,101 @@
+"""The curve: validation mIoU without class 0 over labelled area, by strategy, as CSV and PNG."""
+
+import csv
+import re
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from contest.records import read_json
+
+from labelling.rounds import START, run_name
+from salakseg.errors import DataError
+
+NOTE = "Aerial images of Dubai (Humans in the Loop, CC0), a stand-in without salak palm. Validation; class 0 left out."
+_NAME = re.compile(r"(?P<strategy>.+)-s(?P<seed>\d+)-r(?P<round>\d+)")
+_COLUMNS = ("strategy", "seed", "round", "squares", "labelled_pixels", "miou_without_background")
+
+
+def write_curve(out: Path, say: Callable[[str], None]) -> None:
+    """Writes curve.csv and curve.png from all rounds that are done.
+
+    Args:
+        out: Folder of results.
+        say: Called with each line of the table.
+
+    Raises:
+        DataError: No round of a strategy is done.
+    """
+    rows = _rows(out)
+    if not rows:
+        raise DataError(f"{out} holds no finished round of a strategy; run suggest.py first.")
+    classes = list(rows[0]["iou"])
+    with (out / "curve.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*_COLUMNS, *(f"iou {name}" for name in classes)])
+        writer.writerows([*(row[name] for name in _COLUMNS), *(row["iou"][name] for name in classes)] for row in rows)
+    _draw(out / "curve.png", rows)
+    for strategy in dict.fromkeys(row["strategy"] for row in rows):
+        for number in sorted({row["round"] for row in rows if row["strategy"] == strategy}):
+            mine = [row for row in rows if (row["strategy"], row["round"]) == (strategy, number)]
+            scores = [row["miou_without_background"] for row in mine]
+            pixels = statistics.fmean(row["labelled_pixels"] for row in mine)
+            say(f"{strategy:8} round {number}: {pixels:11,.0f} px, mIoU {_spread(scores)}")
+
+
+def _rows(out: Path) -> list[dict[str, Any]]:
+    """Every round of every run, the shared first one repeated for each strategy."""
+    found: dict[tuple[str, int, int], dict[str, Any]] = {}
+    for path in sorted((out / "runs").glob("*.json")):
+        match = _NAME.fullmatch(path.stem)
+        if match is not None and match["strategy"] != START:
+            found[match["strategy"], int(match["seed"]), int(match["round"])] = read_json(path)
+    for strategy, seed in {key[:2] for key in found}:
+        found[strategy, seed, 0] = read_json(out / "runs" / f"{run_name(strategy, seed, 0)}.json")
+    return [
+        {
+            "strategy": strategy,
+            "seed": seed,
+            "round": number,
+            "squares": len(record["squares"]),
+            "labelled_pixels": record["labelled_pixels"],
+            "miou_without_background": record["miou_without_background"],
+            "iou": dict(zip(record["classes"], record["iou"], strict=True)),
+        }
+        for (strategy, seed, number), record in sorted(found.items())
+    ]
+
+
+def _spread(scores: list[float]) -> str:
+    spread = f" +- {statistics.stdev(scores):.4f}" if len(scores) > 1 else ""
+    return f"{statistics.fmean(scores):.4f}{spread} ({len(scores)} seed{'s' * (len(scores) != 1)})"
+
+
+def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for place, strategy in enumerate(dict.fromkeys(row["strategy"] for row in rows)):
+        mine = [row for row in rows if row["strategy"] == strategy]
+        axes.scatter(
+            [row["labelled_pixels"] / 1e6 for row in mine],
+            [row["miou_without_background"] for row in mine],
+            s=12,
+            color=f"C{place}",
+            alpha=0.5,
+        )
+        points = []
+        for number in sorted({row["round"] for row in mine}):
+            here = [row for row in mine if row["round"] == number]
+            points.append(
+                tuple(statistics.fmean(row[name] for row in here) for name in ("labelled_pixels", _COLUMNS[-1]))
+            )
+        axes.plot([x / 1e6 for x, _ in points], [y for _, y in points], color=f"C{place}", label=strategy)
+    axes.set_xlabel("labelled pixels, millions")
+    axes.set_ylabel("validation mIoU without class 0")
+    axes.legend(title="mean over seeds; dots: seeds")
+    axes.set_title(NOTE, fontsize=8)
+    axes.grid(alpha=0.3)
+    figure.savefig(path)

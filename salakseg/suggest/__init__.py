@@ -1,0 +1,1 @@
+"""What to label next: the photos, patches or areas from which a network would learn most."""

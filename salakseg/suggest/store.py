@@ -1,0 +1,102 @@
+"""Cells on disk, as they come: a pass over hundreds of thousands of pictures can end anywhere and go on there.
+
+A folder with three files: ``about.json`` (what the cells were made with), ``cells.bin`` (records one behind the
+other), ``items.txt`` (names of the pictures that are done, a line each). A name is written after its cells, so that
+cells without a name are left-overs of an interruption and are cut off when the folder is opened again.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from salakseg.errors import DataError
+from salakseg.suggest.cells import cell_type
+
+
+class CellStore:
+    """The cells of one source. Use it as a context manager.
+
+    Args:
+        folder: Made if it is not there.
+        about: Plain values that decide the cells; cells that were made with others are removed.
+        classes: Number of classes.
+        channels: Channels of the encoder's last map.
+
+    Attributes:
+        names: Pictures that are done, in the order of their numbers in the records.
+        record: The type of a record.
+
+    Raises:
+        DataError: The folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, about: Mapping[str, Any], classes: int, channels: int) -> None:
+        self.record = cell_type(classes, channels)
+        self._cells, self._items, head = (folder / name for name in ("cells.bin", "items.txt", "about.json"))
+        text = json.dumps({**about, "record": str(self.record)}, sort_keys=True, indent=1)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not head.is_file() or head.read_text(encoding="utf-8") != text:
+                for path in (head, self._cells, self._items):
+                    path.unlink(missing_ok=True)
+                self._items.touch()
+                self._cells.touch()
+                partial = head.with_name(".about.json.partial")
+                partial.write_text(text, encoding="utf-8")
+                os.replace(partial, head)
+            self.names = self._cut_back()
+            self._cells_file, self._items_file = self._cells.open("ab"), self._items.open("ab")
+        except OSError as error:
+            raise DataError(f"{folder} cannot be written ({error}); name another folder with --cache.") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cells_file.close()
+        self._items_file.close()
+
+    def add(self, cells: NDArray[Any], finished: Sequence[str]) -> None:
+        """Appends records, and the names of the pictures that are complete with them.
+
+        Args:
+            cells: Records; their item is the place that the picture's name has or will have in `names`.
+            finished: Names in order, without a line break.
+
+        Raises:
+            DataError: The disk is full.
+        """
+        try:
+            self._cells_file.write(cells.tobytes())
+            self._cells_file.flush()
+            self._items_file.write("".join(f"{name}\n" for name in finished).encode())
+            self._items_file.flush()
+        except OSError as error:
+            raise DataError(f"{self._cells} cannot be written ({error}); is the disk full?") from error
+        self.names.extend(finished)
+
+    def read(self) -> NDArray[Any]:
+        """All records, read from the disk where they are looked at."""
+        if self._cells.stat().st_size == 0:
+            return np.zeros(0, self.record)
+        return np.memmap(self._cells, self.record, mode="r")
+
+    def _cut_back(self) -> list[str]:
+        """Removes what is incomplete at the files' ends; returns the names that are whole."""
+        content = self._items.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        names = whole.decode().splitlines()
+        os.truncate(self._items, len(whole))
+        size = self.record.itemsize
+        count = self._cells.stat().st_size // size
+        if count:
+            item_N = np.memmap(self._cells, self.record, mode="r", shape=(count,))["item"]
+            count = int(np.searchsorted(item_N, len(names)))  # items come in ascending order
+            del item_N  # Windows truncates no file that is mapped
+        os.truncate(self._cells, count * size)
+        return names
