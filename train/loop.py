@@ -40,7 +40,7 @@ from salakseg.train.sampling import ByRarity, Order
 from salakseg.train.schedule import make_optimizer, rate_factor, selftraining_weight, set_rate
 from salakseg.train.skipped import Skipped
 from salakseg.train.skipping import step_if_finite
-from salakseg.train.state import is_sound, random_states, set_random_states, to_checkpoint
+from salakseg.train.state import is_sound, process_seed, random_states, set_random_states, to_checkpoint
 from salakseg.train.teacher import Ema
 from salakseg.train.validate import Validation
 from salakseg.train.watch import Watch, breakdown
@@ -103,7 +103,7 @@ class Trainer:
         self.iteration = 0
         self._norms = [m for m in self.network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         if fabric.world_size > 1:  # all start from the same weights; dropout differs from process to process
-            torch.manual_seed(recipe.seed + 1_000_003 * fabric.global_rank)
+            torch.manual_seed(process_seed(self))
         self.start_random = random_states()
         self._whole = True
 
@@ -138,8 +138,8 @@ class Trainer:
                     assert labelled is not None
                     self._whole = False  # a step that breaks off leaves a state that no run ever had
                     log.add_step(self.step(labelled, unlabelled))
-                    self._whole = True
                     evaluates = self.iteration % self.recipe.evaluation.every == 0 or self.is_last
+                    self._whole = not evaluates  # nor one without its evaluation, which nobody would make up for
                     if self.iteration % LOG_EVERY == 0 or evaluates:
                         self._write_steps(log)
                     if evaluates:
@@ -151,7 +151,8 @@ class Trainer:
                         break
                     if not self.is_last and self._shall_stop(asked_to_stop.is_set()):
                         raise Interrupted
-            if self.is_last:
+            self._save(self.keeper.save)
+            if self.is_last:  # and not before that is on disk
                 log.write("event", self.iteration, {"event": "finished"})
         except Exception as error:
             log.write("event", self.iteration, {"event": "failed", "reason": first_line(error)})
@@ -294,8 +295,9 @@ class Trainer:
 
     def _evaluate(self, log: RunLog) -> None:
         """Validates the moving average, and keeps it if it is the best so far."""
-        if not is_sound(self):
+        if anybody(not is_sound(self), self.fabric):  # running statistics may break in one process alone
             self._broke("a weight is no longer finite", log)
+            self._whole = True
             return
         best_before = self.validation.best_score
         if self.validation.evaluate(self.ema.model, self.iteration, self.fabric, log) and self.fabric.is_global_zero:
@@ -305,6 +307,7 @@ class Trainer:
                 self.say(f"attention: {error} The best network so far stays that of before")
                 self.validation.best_score = best_before
         self.observer.evaluated(log)
+        self._whole = True
         self._save(self.keeper.try_to_save)
 
     def _shall_end_early(self, log: RunLog) -> bool:

@@ -11,6 +11,7 @@ from salakseg.check.quick import quick_findings
 from salakseg.classes import ClassMap
 from salakseg.data.packing import cache_patches, packed_index
 from salakseg.data.patches import PatchIndex, count_by_folder, index_patches
+from salakseg.data.reading import read_patch, read_picture
 from salakseg.data.splits import (
     SPLITS,
     Role,
@@ -22,7 +23,7 @@ from salakseg.data.splits import (
     write_split,
 )
 from salakseg.data.survey import Survey, survey_masks
-from salakseg.errors import DataError
+from salakseg.errors import DataError, UnreadableError
 from salakseg.train.data import TrainingData
 from salakseg.train.in_memory import MemoryStore
 from salakseg.train.settings import DataConfig
@@ -198,6 +199,23 @@ def _damaged(index: PatchIndex, split: Split, survey: Survey, say: Say) -> tuple
         say(f"attention: skipped {len(skips) - _MOST_TOLD} more")
     Skipped(part_sizes(index, split), None, say).add(skips)
     return tuple(skips)
+
+
+def is_unreadable(data: TrainingData, skip: Skip) -> bool:
+    """Whether a patch that was skipped still cannot be read; one that is gone, or wrong otherwise, is none of these."""
+    patch = next((p for p in data.index.patches if (p.folder, p.image) == (skip.folder, skip.image)), None)
+    if patch is None:
+        return False
+    try:
+        if skip.part == Role.UNLABELLED.value or patch.mask is None:
+            read_picture(data.index, patch)
+        else:
+            read_patch(data.index, patch, data.class_map)
+    except UnreadableError:
+        return True
+    except DataError:  # which the run tells when it comes to it
+        return False
+    return False
 
 
 def _in_memory(index: PatchIndex, split: Split, class_map: ClassMap, say: Say, progress: Progress) -> PatchIndex:

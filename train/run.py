@@ -2,10 +2,11 @@
 
 import json
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ Say = Callable[[str], None]
 
 Total = Callable[[Tensor], tuple[Tensor, int]]
 """Adds up a tensor over all processes that train together; also their number."""
+
+
+_GLANCES = 20.0  # seconds that the glances of all processes of a machine may take
 
 
 def alone(tensor: Tensor) -> tuple[Tensor, int]:
@@ -73,16 +77,27 @@ class RunFolder:
         """What the run was made with."""
         return self.path / "environment.json"
 
+    def glance(self) -> AbstractContextManager[None]:
+        """`held` for a moment; those that torchrun starts together all look, and wait for one another.
+
+        Raises:
+            TrainingError: Another process trains the run.
+        """
+        return self.held(_GLANCES if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0.0)
+
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, patience: float = 0.0) -> Iterator[None]:
         """Keeps other processes from training the same run; a kill gives it free.
+
+        Args:
+            patience: Seconds to wait for one that holds it.
 
         Raises:
             TrainingError: Another process does.
         """
-        lock = FileLock(self.path / ".lock", blocking=False)
+        lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire()
+            lock.acquire(timeout=patience)
         except Timeout as error:
             raise TrainingError(f"{self.path} is being trained by another process; wait for it, or stop it.") from error
         except OSError:  # a disk without locks

@@ -8,11 +8,12 @@ that something is wrong with all of the data, and no more training makes that be
 import csv
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from salakseg import replacing
 from salakseg.data.patches import Patch
 from salakseg.errors import DataError
 
@@ -85,6 +86,22 @@ class Skipped:
             self._write(new)
             self._refuse_many()
 
+    def look_again(self, is_unreadable: Callable[[Skip], bool]) -> None:
+        """Takes off the list what has been mended or removed since; a run that is gone on with does so at first.
+
+        Args:
+            is_unreadable: Whether a patch of the run still cannot be read.
+
+        Raises:
+            DataError: Those that are left are too many.
+        """
+        left = {key: skip for key, skip in self._found.items() if is_unreadable(skip)}
+        if len(left) < len(self._found):
+            self._say(f"{len(self._found) - len(left)} of the patches that were skipped before are mended or gone")
+            self._found = left
+            self._write_anew()
+        self._refuse_many()
+
     def tell(self) -> None:
         """Says how many there are, if there are any."""
         if self._found:
@@ -121,16 +138,22 @@ class Skipped:
     def _write(self, new: list[Skip]) -> None:
         if self._path is None:
             return
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        if not self._path.exists():
-            rows.writerow(_HEADER)
-        rows.writerows(new)
+        text = _rows_of(new) if self._path.exists() else _rows_of([_HEADER, *new])
         try:
             with self._path.open("a", encoding="utf-8", newline="") as file:
-                file.write(text.getvalue())
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
+        except OSError as error:
+            self._say(f"attention: {self._path} cannot be written ({error.strerror or error})")
+
+    def _write_anew(self) -> None:
+        if self._path is None:
+            return
+        partial = self._path.with_name(f".{self._path.name}.partial")
+        try:
+            partial.write_text(_rows_of([_HEADER, *self._found.values()]), encoding="utf-8", newline="")
+            replacing.replace(partial, self._path)
         except OSError as error:
             self._say(f"attention: {self._path} cannot be written ({error.strerror or error})")
 
@@ -138,6 +161,12 @@ class Skipped:
 def skip_of(patch: Patch, part: str, error: Exception, root: Path) -> Skip:
     """A patch with what was wrong with it; the root is left out of the reason."""
     return Skip(part, patch.folder, patch.image, str(error).replace(f"{root}{os.sep}", "").rstrip("."))
+
+
+def _rows_of(rows: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _read(path: Path) -> list[Skip]:

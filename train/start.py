@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from salakseg.train.initial import load_initial, start_from
 from salakseg.train.keeping import clear_leftovers, load_newest
 from salakseg.train.loop import Trainer
 from salakseg.train.parallel import make_fabric
-from salakseg.train.parts import Progress, Say, keep_split, read_data, survey_labelled
+from salakseg.train.parts import Progress, Say, is_unreadable, keep_split, read_data, survey_labelled
 from salakseg.train.recipe import Recipe, load_recipe
 from salakseg.train.run import RunFolder
 from salakseg.train.state import data_digest, restore
@@ -137,7 +138,7 @@ def resume_run(
     if checkpoint_path.exists() and checkpoint_path not in (run.last, run.previous, run.best):
         raise TrainingError(f"{path} lies in no run folder; resume the run itself, such as --resume runs/NAME.")
     if run.last.parent.is_dir():
-        with run.held():  # refuse early what another process trains
+        with run.glance():  # refuse early what another process trains
             clear_leftovers(run)
     checkpoint = load_newest(run, say) if newest else load_checkpoint(checkpoint_path)
     recipe = _recipe_of(checkpoint, checkpoint_path, patience)
@@ -160,6 +161,7 @@ def resume_run(
         )
     data = survey_labelled(index, split, checkpoint.class_map, checkpoint.gsd_m, recipe.data, say, progress)
     trainer = Trainer(recipe, data, run, fabric, say, load_weights=False)
+    trainer.skipped.look_again(partial(is_unreadable, data))
     restore(trainer, checkpoint)
     if checkpoint.training["data"] != data_digest(data):
         say("attention: patches or masks have changed since the run began, so it goes on otherwise than it would have")

@@ -57,6 +57,9 @@ def restore(trainer: "Trainer", checkpoint: Checkpoint) -> None:
     trainer.accumulation.parts = state["parts"]
     trainer.watch.load_state(state.get("watch", {}))
     trainer.start_random = state["random"]
+    if trainer.fabric.global_rank > 0:  # those are the first process's
+        torch.manual_seed(process_seed(trainer))
+        trainer.start_random = random_states()
     trainer.keeper.saved = checkpoint.iteration
 
 
@@ -76,6 +79,11 @@ def data_digest(data: TrainingData) -> dict[str, Any]:
     """What a resumed run must find again to be the same run: patches of each part, labelled pixels of each class."""
     parts = {role.value: len(data.part(role)) for role in Role if role is not Role.GAP}
     return {"patches": parts, "class_pixels": data.class_pixels.tolist()}
+
+
+def process_seed(trainer: "Trainer") -> int:
+    """Seed of what each process draws for itself from here on, another one in every process and at every step."""
+    return trainer.recipe.seed + 1_000_003 * trainer.fabric.global_rank + trainer.iteration
 
 
 def random_states() -> dict[str, Any]:

@@ -9,12 +9,13 @@ from salakseg.errors import CheckpointError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
 from salakseg.train.recipe import Recipe
 from salakseg.train.run import RunFolder
+from salakseg.train.runs import State, read_run
 from salakseg.train.stopping import stop_reason
 from salakseg.train.validate import scores_of
 
 
 def newest_unfinished(runs: Path, say: Callable[[str], None]) -> Path:
-    """The run that was trained last, maybe one of a ladder, of those that are not finished and not being trained now.
+    """The run that was trained last, maybe one of a ladder, of those that are neither over nor being trained now.
 
     Args:
         runs: Folder of the runs.
@@ -31,12 +32,12 @@ def newest_unfinished(runs: Path, say: Callable[[str], None]) -> Path:
     for _, folder in sorted(found, reverse=True):
         run = RunFolder(folder)
         try:
-            with run.held():
+            with run.glance():
                 checkpoint = _newest(run)
         except (CheckpointError, TrainingError) as error:
             say(f"attention: passed over: {error}")
             continue
-        if is_unfinished(checkpoint):
+        if is_unfinished(checkpoint) and read_run(folder).state is not State.STOPPED:  # by the watch
             say(f"the newest unfinished run is {folder}")
             return folder
     raise TrainingError(f"{runs} holds no unfinished run; name one, as in --resume runs/NAME, or start a new one.")

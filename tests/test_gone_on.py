@@ -1,0 +1,194 @@
+"""What a run that is gone on with must not forget, and must not be talked out of."""
+
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import write_plantation
+
+from salakseg.errors import CheckpointError, DataError, TrainingError
+from salakseg.network.checkpoint import Checkpoint, load_checkpoint
+from salakseg.train.loop import Trainer
+from salakseg.train.run import RunFolder
+from salakseg.train.runs import State, read_run
+from salakseg.train.start import Request, resume_run, start_run
+from salakseg.train.state import restore
+from salakseg.train.unfinished import newest_unfinished
+
+
+def quiet(*_: object) -> None:
+    pass
+
+
+def request(data: Path, run: Path, **settings: Any) -> Request:
+    changes: dict[str, dict[str, Any]] = {
+        "network": {"encoder": "timm-tf_efficientnet_lite0", "encoder_weights": "none"},
+        "data": {"crop": 32, "workers": 0, "gap": 0, "batch_size": 2},
+        "augment": {"multi_scale": False},
+        "schedule": {"iterations": 4, "warmup": 1},
+        "selftraining": {"start": 2},
+        "evaluation": {"every": 2, "patience": 100},
+        "health": {"sample": 2},
+    }
+    for key, value in settings.items():
+        section, name = key.split("__")
+        changes.setdefault(section, {})[name] = value
+    return Request("v3", [changes], data, run.parent, run_folder=run, device="cpu")
+
+
+def resumed(run: Path, say: Any = quiet) -> Trainer:
+    return resume_run(run, None, None, "cpu", say, quiet)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Not to be changed."""
+    return write_plantation(tmp_path_factory.mktemp("gone_on") / "patches")
+
+
+@pytest.fixture(scope="module")
+def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    start_run(request(data, run), quiet, quiet).run(quiet)
+    return load_checkpoint(RunFolder(run).last)
+
+
+@pytest.mark.parametrize("place", ["validation", "watch"])
+def test_an_evaluation_that_breaks_off_is_made_up_for(
+    data: Path, unbroken: Checkpoint, tmp_path: Path, place: str
+) -> None:
+    """A second Ctrl-C, or a bad patch, in the last evaluation: without it the run would have no result."""
+    trainer = start_run(request(data, tmp_path / "run"), quiet, quiet)
+    owner, name = (trainer.validation, "confusion") if place == "validation" else (trainer.observer, "evaluated")
+    whole = getattr(owner, name)
+
+    def broken(*arguments: Any) -> Any:
+        if trainer.iteration == 4:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    setattr(owner, name, broken)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(quiet)
+    again = resumed(tmp_path / "run")
+    again.run(quiet)
+    last = load_checkpoint(again.run_folder.last)
+    assert last.history == unbroken.history
+    assert last.training["best_score"] == unbroken.training["best_score"]
+    assert all(torch.equal(last.student[name], value) for name, value in unbroken.student.items())
+
+
+def test_too_many_unreadable_patches_stop_a_run_until_they_are_mended(data: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(data, tmp_path / "patches")
+    trainer = start_run(request(own, tmp_path / "run", selftraining__start=0), quiet, quiet)
+    masks = {path.name for path in (own / "salak-1-2" / "masks").iterdir()}
+    pictures = [path for path in (own / "salak-1-2" / "images").iterdir() if path.name not in masks]
+    before = {path: path.read_bytes() for path in pictures}
+    for path, content in before.items():
+        path.write_bytes(content[:150])
+    with pytest.raises(DataError, match="go on with --resume"):
+        trainer.run(quiet)
+    with pytest.raises(DataError, match="cannot be read"):
+        resumed(tmp_path / "run").run(quiet)
+    for path, content in before.items():
+        path.write_bytes(content)
+    said: list[str] = []
+    again = resumed(tmp_path / "run", said.append)
+    again.run(quiet)
+    assert again.iteration == 4
+    assert not any("could not be read" in line for line in said), "they can be read again"
+    assert read_run(tmp_path / "run").state is State.FINISHED
+
+
+def test_a_run_that_the_watch_has_stopped_is_not_the_newest_unfinished_one(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "stopped"
+    trainer = start_run(request(data, run), quiet, quiet)
+
+    def stop(_: object) -> None:
+        trainer.observer.stop_reason = "the score falls"
+
+    observe = trainer.observer.evaluated
+
+    def evaluated(log: Any) -> None:
+        observe(log)
+        trainer.observer.stop_reason = "the score falls"
+        log.write("event", trainer.iteration, {"event": "stopped by the watch", "reason": "the score falls"})
+
+    trainer.observer.evaluated = evaluated  # type: ignore[method-assign]
+    trainer.run(quiet)
+    assert trainer.iteration == 2
+    assert read_run(run).state is State.STOPPED
+    with pytest.raises(TrainingError, match="no unfinished run"):
+        newest_unfinished(run.parent, quiet)
+    assert resumed(run).iteration == 2  # whoever names it means it
+
+
+def test_a_run_whose_last_state_is_not_saved_is_not_finished(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = start_run(request(data, tmp_path / "run"), quiet, quiet)
+    save = trainer.keeper.save
+
+    def full(checkpoint: Checkpoint) -> None:
+        if checkpoint.iteration == 4:
+            raise CheckpointError("the disk is full.")
+        save(checkpoint)
+
+    monkeypatch.setattr(trainer.keeper, "save", full)
+    with pytest.raises(CheckpointError):
+        trainer.run(quiet)
+    assert read_run(tmp_path / "run").state is State.FAILED
+
+
+def test_each_process_goes_on_with_dropout_of_its_own(
+    data: Path, unbroken: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = start_run(request(data, tmp_path / "run"), quiet, quiet)
+    states = []
+    for rank in range(3):
+        monkeypatch.setattr(type(trainer.fabric), "global_rank", rank)
+        monkeypatch.setattr(type(trainer.fabric), "world_size", 3)
+        restore(trainer, unbroken)
+        states.append(bytes(trainer.start_random["cpu"].numpy()))
+    assert states[0] == bytes(unbroken.training["random"]["cpu"].numpy())
+    assert len(set(states)) == 3
+    restore(trainer, replace(unbroken, iteration=3))
+    assert bytes(trainer.start_random["cpu"].numpy()) not in states
+
+
+def test_processes_that_resume_together_do_not_shut_each_other_out(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them look at the run folder, each for a moment."""
+    run = tmp_path / "runs" / "mine"
+    trainer = start_run(request(data, run), quiet, quiet)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(stop)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    looks, looked = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with RunFolder(run).held():
+            looks.set()
+            looked.wait(0.3)
+
+    for glance in (lambda: newest_unfinished(run.parent, quiet), lambda: RunFolder(run).glance()):
+        looks.clear()
+        thread = threading.Thread(target=other)
+        thread.start()
+        looks.wait()
+        found = glance()
+        if isinstance(found, Path):
+            assert found == run
+        else:
+            with found:
+                pass
+        thread.join()
