@@ -9,7 +9,7 @@ from typing import Any
 from salakseg.evaluate.course import Course, course_of
 from salakseg.evaluate.formats import finite_or_none
 from salakseg.evaluate.history import TrainingHistory
-from salakseg.evaluate.rules import CE, CURVE, DICE, LENGTH, RULES, VALUES, Band
+from salakseg.evaluate.rules import CE, CURVE, DICE, LENGTH, RULES, VALUES, Band, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def _finding(quantity: str, course: Course) -> Finding:
     for rule in RULES:
         if rule.quantity == quantity and rule.when(course):
             value = "not applicable" if rule.band == "not applicable" else _value(quantity, course)
-            return Finding(quantity, value, rule.band, _fill(rule.sentence, course), rule.advice)
+            return Finding(quantity, value, rule.band, _fill(rule.sentence, course), _advice(rule, course))
     return Finding(quantity, "unknown", "unknown", _not_logged(quantity))
 
 
@@ -92,6 +92,10 @@ def _value(quantity: str, course: Course) -> str:
     """The parts of the value that are known."""
     parts = _fill(VALUES[quantity], course).split(", ")
     return ", ".join(part for part in parts if "nan" not in part and "None" not in part) or "unknown"
+
+
+def _advice(rule: Rule, course: Course) -> str:
+    return rule.advice(course) if callable(rule.advice) else rule.advice
 
 
 def _fill(template: str, course: Course) -> str:

@@ -96,14 +96,14 @@ class Rule:
         band: The verdict.
         when: Whether the rule fits; false where a figure that it compares is unknown.
         sentence: What happened; a format string over the course ``c``.
-        advice: What to try, or nothing.
+        advice: What to try, or nothing; or what says so of the course.
     """
 
     quantity: str
     band: Band
     when: Callable[[Course], bool]
     sentence: str
-    advice: str = ""
+    advice: str | Callable[[Course], str] = ""
 
 
 _FELL = (
@@ -122,8 +122,18 @@ _RATE_IS = (
 _KEPT_IS = "Self-training kept {c.kept:.2%} of the pixels"
 _FRONT_IS = "Counted over classes from 1 on, {c.kept_foreground:.2%} of the pixels were kept"
 _RIGHT = "Of the kept pixels {c.precision} were labelled right"
-_LOWER = "Lower the thresholds of the classes (selftraining.thresholds)."
-_LOWER_AT_ONCE = "Lower the thresholds of the classes (selftraining.thresholds) at once."
+
+
+def _lower(c: Course) -> str:
+    """More pseudo-labels help only where they are right."""
+    if c.precision_low < PRECISION_WARNING:
+        return (
+            "Do not lower the thresholds: too little of what passes them is right already. Give the labeller more to "
+            "learn from first: a later selftraining.start, or more labels."
+        )
+    return "Lower the thresholds of the classes (selftraining.thresholds)."
+
+
 _COMPARE = (
     "Run the same recipe without self-training (--set selftraining.enabled=false) beside it: only that shows what the "
     "unlabelled patches bring."
@@ -257,8 +267,8 @@ RULES: tuple[Rule, ...] = (
         "Raise the thresholds until clearly less is kept, for instance --set selftraining.thresholds=0.9.",
     ),
     # Kept over classes from 1 on is at most this, so the team's lower bands hold here too.
-    Rule(KEPT, "critical", lambda c: c.kept < KEPT_CRITICAL, _KEPT_IS + ": it is all but dead.", _LOWER_AT_ONCE),
-    Rule(KEPT, "warning", lambda c: c.kept < KEPT_WARNING, _KEPT_IS + ": it has little to learn from.", _LOWER),
+    Rule(KEPT, "critical", lambda c: c.kept < KEPT_CRITICAL, _KEPT_IS + ": it is all but dead.", _lower),
+    Rule(KEPT, "warning", lambda c: c.kept < KEPT_WARNING, _KEPT_IS + ": it has little to learn from.", _lower),
     Rule(KEPT, "good", lambda c: c.kept <= KEPT_ALL, _KEPT_IS + ": the thresholds do filter."),
     Rule(
         KEPT_FOREGROUND, "critical", lambda c: c.kept_foreground < KEPT_CRITICAL and c.kept > KEPT_ALL,
@@ -270,11 +280,11 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         KEPT_FOREGROUND, "critical", lambda c: c.kept_foreground < KEPT_CRITICAL,
-        _FRONT_IS + ": the unlabelled patches teach next to nothing.", _LOWER_AT_ONCE,
+        _FRONT_IS + ": the unlabelled patches teach next to nothing.", _lower,
     ),
     Rule(
         KEPT_FOREGROUND, "warning", lambda c: c.kept_foreground < KEPT_WARNING,
-        _FRONT_IS + ": the unlabelled patches teach little.", _LOWER,
+        _FRONT_IS + ": the unlabelled patches teach little.", _lower,
     ),
     Rule(KEPT_FOREGROUND, "between", lambda c: c.kept_foreground <= KEPT_GOOD, _FRONT_IS + "."),
     Rule(

@@ -458,7 +458,8 @@ def test_the_table_covers_the_quantities_and_its_sentences_are_sentences() -> No
     assert {rule.quantity for rule in RULES} == set(VALUES)
     course = course_of(full())
     for rule in RULES:
-        for text in (rule.sentence.format(c=course), rule.advice):
+        advice = rule.advice(course) if callable(rule.advice) else rule.advice
+        for text in (rule.sentence.format(c=course), advice):
             assert text == "" or (text.endswith(".") and ".." not in text.replace("...", "")), text
 
 

@@ -1,6 +1,7 @@
 """What a run that is gone on with must not forget, and must not be talked out of."""
 
 import shutil
+import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from helpers import write_plantation
 
 from salakseg.errors import CheckpointError, DataError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
+from salakseg.train.guard import Interrupted
 from salakseg.train.loop import Trainer
 from salakseg.train.run import RunFolder
 from salakseg.train.runs import State, read_run
@@ -29,10 +31,10 @@ def request(data: Path, run: Path, **settings: Any) -> Request:
         "network": {"encoder": "timm-tf_efficientnet_lite0", "encoder_weights": "none"},
         "data": {"crop": 32, "workers": 0, "gap": 0, "batch_size": 2},
         "augment": {"multi_scale": False},
-        "schedule": {"iterations": 4, "warmup": 1},
-        "selftraining": {"start": 2},
-        "evaluation": {"every": 2, "patience": 100},
-        "health": {"sample": 2},
+        "schedule": {"iterations": 2, "warmup": 1},
+        "selftraining": {"start": 1},
+        "evaluation": {"every": 1, "patience": 100},
+        "health": {"sample": 1},
     }
     for key, value in settings.items():
         section, name = key.split("__")
@@ -57,26 +59,28 @@ def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint
     return load_checkpoint(RunFolder(run).last)
 
 
-@pytest.mark.parametrize("place", ["validation", "watch"])
-def test_an_evaluation_that_breaks_off_is_made_up_for(
-    data: Path, unbroken: Checkpoint, tmp_path: Path, place: str
-) -> None:
-    """A second Ctrl-C, or a bad patch, in the last evaluation: without it the run would have no result."""
+def test_evaluations_that_break_off_are_made_up_for(data: Path, unbroken: Checkpoint, tmp_path: Path) -> None:
+    """By a second Ctrl-C, or a bad patch; without its last evaluation a run would have no result."""
+
+    def breaking(trainer: Trainer, owner: Any, name: str, when: int) -> None:
+        whole = getattr(owner, name)
+
+        def broken(*arguments: Any) -> Any:
+            if trainer.iteration == when:
+                raise KeyboardInterrupt
+            return whole(*arguments)
+
+        setattr(owner, name, broken)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run(quiet)
+
     trainer = start_run(request(data, tmp_path / "run"), quiet, quiet)
-    owner, name = (trainer.validation, "confusion") if place == "validation" else (trainer.observer, "evaluated")
-    whole = getattr(owner, name)
-
-    def broken(*arguments: Any) -> Any:
-        if trainer.iteration == 4:
-            raise KeyboardInterrupt
-        return whole(*arguments)
-
-    setattr(owner, name, broken)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run(quiet)
-    again = resumed(tmp_path / "run")
-    again.run(quiet)
-    last = load_checkpoint(again.run_folder.last)
+    breaking(trainer, trainer.observer, "evaluated", 1)
+    trainer = resumed(tmp_path / "run")
+    breaking(trainer, trainer.validation, "confusion", 2)
+    trainer = resumed(tmp_path / "run")
+    trainer.run(quiet)
+    last = load_checkpoint(trainer.run_folder.last)
     assert last.history == unbroken.history
     assert last.training["best_score"] == unbroken.training["best_score"]
     assert all(torch.equal(last.student[name], value) for name, value in unbroken.student.items())
@@ -99,7 +103,7 @@ def test_too_many_unreadable_patches_stop_a_run_until_they_are_mended(data: Path
     said: list[str] = []
     again = resumed(tmp_path / "run", said.append)
     again.run(quiet)
-    assert again.iteration == 4
+    assert again.iteration == 2
     assert not any("could not be read" in line for line in said), "they can be read again"
     assert read_run(tmp_path / "run").state is State.FINISHED
 
@@ -108,33 +112,28 @@ def test_a_run_that_the_watch_has_stopped_is_not_the_newest_unfinished_one(data:
     run = tmp_path / "runs" / "stopped"
     trainer = start_run(request(data, run), quiet, quiet)
 
-    def stop(_: object) -> None:
-        trainer.observer.stop_reason = "the score falls"
-
-    observe = trainer.observer.evaluated
-
     def evaluated(log: Any) -> None:
-        observe(log)
         trainer.observer.stop_reason = "the score falls"
         log.write("event", trainer.iteration, {"event": "stopped by the watch", "reason": "the score falls"})
 
     trainer.observer.evaluated = evaluated  # type: ignore[method-assign]
     trainer.run(quiet)
-    assert trainer.iteration == 2
+    assert trainer.iteration == 1
     assert read_run(run).state is State.STOPPED
     with pytest.raises(TrainingError, match="no unfinished run"):
         newest_unfinished(run.parent, quiet)
-    assert resumed(run).iteration == 2  # whoever names it means it
+    assert resumed(run).iteration == 1  # whoever names it means it
 
 
 def test_a_run_whose_last_state_is_not_saved_is_not_finished(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = start_run(request(data, tmp_path / "run"), quiet, quiet)
+    wanted = request(data, tmp_path / "run", schedule__iterations=1, schedule__warmup=0, selftraining__start=0)
+    trainer = start_run(wanted, quiet, quiet)
     save = trainer.keeper.save
 
     def full(checkpoint: Checkpoint) -> None:
-        if checkpoint.iteration == 4:
+        if checkpoint.iteration == 1:
             raise CheckpointError("the disk is full.")
         save(checkpoint)
 
@@ -142,6 +141,32 @@ def test_a_run_whose_last_state_is_not_saved_is_not_finished(
     with pytest.raises(CheckpointError):
         trainer.run(quiet)
     assert read_run(tmp_path / "run").state is State.FAILED
+
+
+def test_a_run_that_was_asked_to_stop_says_how_far_it_came(data: Path, tmp_path: Path) -> None:
+    wanted = request(data, tmp_path / "run", schedule__iterations=9, evaluation__every=9)
+
+    def ask(done: int, _total: int) -> None:
+        if done == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        start_run(wanted, quiet, quiet).run(ask)
+    summary = read_run(tmp_path / "run")
+    assert (summary.state, summary.iteration) == (
+        State.INTERRUPTED,
+        load_checkpoint(RunFolder(tmp_path / "run").last).iteration,
+    )
+
+
+def test_what_breaks_in_one_process_alone_all_processes_know(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one would wait for the others for ever; the running statistics of the others are out of sight."""
+    trainer = start_run(request(data, tmp_path / "run"), quiet, quiet)
+    monkeypatch.setattr("salakseg.train.loop.anybody", lambda flag, fabric: True)
+    with pytest.raises(TrainingError, match="a weight is no longer finite"):
+        trainer.run(quiet)
 
 
 def test_each_process_goes_on_with_dropout_of_its_own(
@@ -156,7 +181,7 @@ def test_each_process_goes_on_with_dropout_of_its_own(
         states.append(bytes(trainer.start_random["cpu"].numpy()))
     assert states[0] == bytes(unbroken.training["random"]["cpu"].numpy())
     assert len(set(states)) == 3
-    restore(trainer, replace(unbroken, iteration=3))
+    restore(trainer, replace(unbroken, iteration=1))
     assert bytes(trainer.start_random["cpu"].numpy()) not in states
 
 

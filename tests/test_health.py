@@ -184,6 +184,19 @@ def test_thresholds_are_not_to_be_lowered_where_pseudo_labels_are_wrong() -> Non
     assert "Raise the thresholds" in swallowed.change
 
 
+def test_advice_of_one_evaluation_does_not_contradict_itself() -> None:
+    records = run_of(
+        [0.1, 0.1, 0.1],
+        step_kept_share=0.02,
+        step_kept_share_foreground=0.001,
+        pseudo_precision=[0.1, 0.1, 0.1],
+        pseudo_precision_part="calibration",
+    )
+    advice = " ".join(judgement.change for judgement in replay(records, V3, 3)[-1])
+    assert "Do not lower the thresholds" in advice
+    assert "Lower the thresholds" not in advice
+
+
 def test_too_few_pixels_are_no_alarm_before_the_network_had_time() -> None:
     few = {"step_kept_share": [None, 0.005, 0.005], "step_kept_share_foreground": [None, 0.005, 0.005]}
     assert said(run_of([0.1, 0.2, 0.3], **few)) == [(1_500, KEPT_FOREGROUND, "critical")]

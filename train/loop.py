@@ -150,6 +150,7 @@ class Trainer:
                     if not self.is_last and self._shall_end_early(log):
                         break
                     if not self.is_last and self._shall_stop(asked_to_stop.is_set()):
+                        log.write("event", self.iteration, {"event": "interrupted"})
                         raise Interrupted
             self._save(self.keeper.save)
             if self.is_last:  # and not before that is on disk

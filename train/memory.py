@@ -15,8 +15,9 @@ _LEAST = 2  # patches in a part; batch normalisation needs two
 class Accumulation:
     """Runs the parts of a batch one after the other; they add up to the gradient of the whole.
 
-    Cross entropy and Dice are means over the images of a part, and batch normalisation takes its statistics from a part
-    alone: the effective batch stays what it was, the result is equal but for that.
+    Parts count by their patches. Within a part Dice is a mean over images, and a cross entropy one over the pixels that
+    count there: where parts differ in how many do, a pixel of the fuller part counts less than in one piece. Batch
+    normalisation takes its statistics from a part alone. But for that the result is that of the whole batch.
 
     Args:
         batch_size: Labelled patches a step in this process.

@@ -28,7 +28,9 @@ def roll_back(trainer: "Trainer", reason: str, log: RunLog) -> bool:
         Whether it went back; False where there is no best checkpoint, or it cannot be read, which is said.
     """
     best: Checkpoint | None = None
-    if trainer.fabric.is_global_zero:
+    if trainer.fabric.is_global_zero and not trainer.run_folder.best.exists():
+        trainer.say("attention: the run cannot go back, since no network has been validated yet")
+    elif trainer.fabric.is_global_zero:
         try:
             best = load_checkpoint(trainer.run_folder.best)
         except CheckpointError as error:

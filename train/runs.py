@@ -1,8 +1,8 @@
 """What the files of a run say about it: state, progress, best evaluation. No checkpoint is opened.
 
 What can be known: a run that holds its folder's lock is running, on this machine or on one whose locks the disk shares.
-How it ended stands in the last record of its log, an event. Without one it was interrupted: by Ctrl-C, a signal, a
-kill or a power cut, which leave the same files behind. Logs from before there were events are judged by their
+How it ended stands in the last record of its log, an event; one for Ctrl-C or a signal says how far it had come.
+Without one it was interrupted by a kill or a power cut. Logs from before there were events are judged by their
 evaluations. Steps since the last record are not counted.
 """
 
