@@ -169,6 +169,22 @@ def test_what_breaks_in_one_process_alone_all_processes_know(
         trainer.run(quiet)
 
 
+def test_of_two_runs_in_one_folder_the_first_one_has_it(data: Path, tmp_path: Path) -> None:
+    """Two that begin at the same moment both find the folder free."""
+    one = start_run(request(data, tmp_path / "run", schedule__iterations=6), quiet, quiet)
+    two = start_run(request(data, tmp_path / "run", schedule__iterations=5), quiet, quiet)
+
+    def lost() -> None:
+        raise KeyboardInterrupt
+
+    one.batches = lost  # type: ignore[method-assign,assignment]
+    with pytest.raises(KeyboardInterrupt):
+        one.run(quiet)
+    with pytest.raises(TrainingError, match="holds a run already"):
+        two.run(quiet)
+    assert "iterations = 6" in (tmp_path / "run" / "recipe.toml").read_text()
+
+
 def test_each_process_goes_on_with_dropout_of_its_own(
     data: Path, unbroken: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,6 +124,7 @@ class Trainer:
         held = self.run_folder.held() if first else nullcontext()
         with held, determinism(self.recipe.performance.deterministic, self.say):
             if first and self.keeper.saved < 0:
+                self.run_folder.claim(self.recipe, self.data, self.fabric.device)
                 self.keeper.save(to_checkpoint(self))  # so that a kill before the next one can be gone on from
             self._run(progress)
 

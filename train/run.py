@@ -137,6 +137,20 @@ class RunFolder:
         except OSError as error:
             raise TrainingError(f"{self.path} cannot be written ({error.strerror}); name another folder.") from error
 
+    def claim(self, recipe: Recipe, data: TrainingData, device: torch.device) -> None:
+        """What the first of two processes does that made the same folder: its files are to be of its own run.
+
+        Raises:
+            TrainingError: The other one was first, or the folder cannot be written.
+        """
+        self.refuse_taken()
+        try:
+            is_own = (self.path / "recipe.toml").read_text(encoding="utf-8") == recipe_toml(recipe)
+        except OSError:
+            is_own = False
+        if not is_own:
+            self.create(recipe, data, device)
+
     def go_on(self, recipe: Recipe, data: TrainingData, device: torch.device, iteration: int, say: Say) -> None:
         """Adds to ``environment.json`` what a run goes on with, and tells what is different."""
         now = environment(recipe, data.index, device)
