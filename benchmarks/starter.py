@@ -1,6 +1,9 @@
-"""Makes the starter model of the package from a run of `selftraining.py`.
+r"""Makes the starter model of the package from a run of `selftraining.py`.
 
-    python benchmarks/starter.py --data DATA --out runs/selftraining --run phase4-s0-cpu-1500
+    python benchmarks/selftraining.py --data DATA --iterations 600 --runs starter --try starter=supervised-all \
+        --change augment.strong=1.0 augment.zoom_min=0.4 augment.zoom_max=2.0 strong.jitter_probability=1.0 \
+        strong.hue=0.5 strong.saturation=0.95 strong.grey=0.3 strong.brightness=0.4 strong.contrast=0.4 strong.blur=0.3
+    python benchmarks/starter.py --data DATA --run starter-s0-cpu-600
 
 Takes the weights that were best on validation, and writes the bundle in ``salakseg/starter``: ONNX in half
 precision, weights for fine-tuning, card. DATA is the folder that `selftraining.py --prepare` made.
@@ -38,7 +41,8 @@ NOTES = (
     "This is a starter: it shows what a map will look like, and is something to train on from. It knows water, "
     "buildings, roads, vegetation and bare land. It has never seen a salak palm, a plantation, or a drone's picture.",
     "It was trained on satellite images of a desert city at half their resolution; their ground sampling distance is "
-    "not published. Elsewhere it will be wrong, and sure of it.",
+    "not published. Hardly anything there is green but water, so of two green plantations it took more than half for "
+    "water: no map of a farm to work with.",
 )
 
 

@@ -11,8 +11,9 @@ NAME = "starter"
 """What stands for it on the command line."""
 
 LIMITS = (
-    "the starter model, which learned from satellite images of a city, knows water, building, road, vegetation and "
-    "land, and no salak palm: a first look, not a map to work with; train your own with `salakseg train`"
+    "the starter model, which learned from satellite images of a desert city, knows water, building, road, vegetation "
+    "and land, and no salak palm; it takes most green ground for water, so this shows what a map looks like and is no "
+    "map to work with: train your own with `salakseg train`"
 )
 
 
