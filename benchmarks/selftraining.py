@@ -110,7 +110,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, help="the prepared folder; with --score-only the source or another like it"
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/selftraining"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/selftraining"))
     parser.add_argument("--prepare", type=Path, metavar="SOURCE")
     parser.add_argument("--reduce", type=int, help="divide the images' sides by this; by default as the budget does")
     parser.add_argument("--score-only", action="store_true")

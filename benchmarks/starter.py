@@ -49,7 +49,7 @@ NOTES = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the prepared folder")
-    parser.add_argument("--out", type=Path, default=Path("runs/selftraining"), help="results of selftraining.py")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/selftraining"), help="results of selftraining.py")
     parser.add_argument("--run", required=True, help="name of the run, such as phase4-s0-cpu-1500")
     arguments = parser.parse_args()
     store = Store(arguments.out)
