@@ -21,7 +21,7 @@ from prepare_aerial import ROLES
 from safetensors.torch import load_file
 
 from salakseg.data.patches import index_patches
-from salakseg.data.splits import Split
+from salakseg.data.splits import Role, Split
 from salakseg.export.bundle import write_bundle
 from salakseg.export.onnx import export_onnx
 from salakseg.export.settings import ExportSettings
@@ -74,6 +74,8 @@ def checkpoint_of(record: dict[str, Any], weights: Path, data: Path) -> Checkpoi
         name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in load_file(weights).items()
     }
     best = record["validation"]["best"]
+    all_of_them = {Role.UNLABELLED: Role.LABELLED} if record["all_labelled"] else {}
+    roles = {part: all_of_them.get(role, role) for part, role in ROLES.items()}
     matrix = np.sum([np.array(counts) for counts in best["images"].values()], axis=0)
     recipe = published_recipe(record["recipe"])
     return Checkpoint(
@@ -86,7 +88,7 @@ def checkpoint_of(record: dict[str, Any], weights: Path, data: Path) -> Checkpoi
         ema=state,
         recipe_name=recipe["name"],
         recipe=recipe,
-        split=Split({photo: ROLES[int(photo.name[-3:])] for photo in index_patches(data).photos()}).to_rows(),
+        split=Split({photo: roles[int(photo.name[-3:])] for photo in index_patches(data).photos()}).to_rows(),
         iteration=best["iteration"],
         evaluation={"part": "val", "patches": len(best["images"]), "matrix": matrix.tolist()},
     )
