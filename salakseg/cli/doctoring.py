@@ -18,7 +18,7 @@ def doctor(
 ) -> None:
     """Say what works on this machine and what is broken, with a remedy for each; the status is 1 if anything is.
 
-    Nothing is changed. It takes half a minute, most of it for a loader worker that is really started.
+    Nothing is changed. It takes half a minute to two, most of it for a loader worker that is really started.
     """
     from salakseg.doctor.examine import examine
     from salakseg.doctor.finding import Status
