@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from salakseg.errors import RecipeError
 from salakseg.network.config import IMAGENET_MEAN, IMAGENET_STD, NetworkConfig
+from salakseg.network.dilated import quicken
 from salakseg.network.heads import Logits
 from salakseg.network.perturb import ChannelDropout
 from salakseg.network.weights import load_encoder_weights
@@ -53,6 +54,7 @@ class Segmenter(nn.Module):
         self.heads = nn.ModuleList(make_head(channels, num_classes, dropout) for dropout in config.head_dropout)
         if load_weights:
             load_encoder_weights(self.encoder, config.encoder, config.encoder_weights)
+        quicken(self)
 
     def forward(self, image_BCHW: Tensor, dropout: ChannelDropout | None = None) -> Logits:
         """Logits of a batch.
