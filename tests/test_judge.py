@@ -16,6 +16,7 @@ from PIL import Image
 from salakseg.evaluate.ensemble import evaluate
 from salakseg.evaluate.targets import load_target
 from salakseg.network.checkpoint import load_checkpoint, save_checkpoint
+from salakseg.network.model import Segmenter
 from salakseg.network.variant import Variant
 from salakseg.train.recipe import load_recipe
 
@@ -24,6 +25,23 @@ from salakseg.train.recipe import load_recipe
 def copies(tiny_run: Path, tmp_path: Path) -> list[Path]:
     """Best and last checkpoint of the tiny run, to be written to."""
     return [Path(shutil.copy(tiny_run / "checkpoints" / name, tmp_path / name)) for name in ("best.pt", "last.pt")]
+
+
+@pytest.fixture
+def too_sure(copies: list[Path], plantation: Path) -> Path:
+    """A checkpoint that says the same everywhere: how often each class occurs, to the third power.
+
+    What a few steps have taught the tiny run is left to chance; this one is surely too sure.
+    """
+    checkpoint = load_checkpoint(copies[0])
+    masks = [np.asarray(Image.open(mask)) for mask in plantation.glob("*/masks/*.png")]
+    counts = np.bincount(np.concatenate([mask.ravel() for mask in masks]), minlength=256)[: len(checkpoint.classes)]
+    prior = torch.from_numpy(counts / counts.sum()).clamp(min=1e-3)
+    for weights in (checkpoint.ema, checkpoint.student):
+        for key in Segmenter(checkpoint.network, len(prior), load_weights=False).classifier_keys():
+            weights[key] = (3 * prior.log()).float() if key.endswith("bias") else torch.zeros_like(weights[key])
+    save_checkpoint(checkpoint, copies[0])
+    return copies[0]
 
 
 def record_of(out: Path) -> dict[str, Any]:
@@ -116,12 +134,12 @@ def test_the_best_variant_on_validation_becomes_the_default(copies: list[Path], 
     assert "nothing beats what the checkpoint prefers already" in " ".join(again.stdout.split())
 
 
-def test_a_temperature_is_stored_and_calibrates(copies: list[Path], tmp_path: Path) -> None:
-    path = copies[0]
+def test_a_temperature_is_stored_and_calibrates(too_sure: Path, tmp_path: Path) -> None:
+    path = too_sure
     command("report", path, "--split", "val", "--out", tmp_path / "before")
     command("report", path, "--split", "val", "--write-temperature", "--out", tmp_path / "after")
     stored = load_checkpoint(path).variant
-    assert stored.temperature != 1 and stored.heads == "mean"
+    assert 2 < stored.temperature < 15 and stored.heads == "mean"
     before, after = (record_of(tmp_path / name) for name in ("before", "after"))
     assert after["variant"]["temperature"] == stored.temperature
     assert after["findings"]["calibration"]["ece"] < before["findings"]["calibration"]["ece"]
@@ -181,10 +199,10 @@ def test_a_target_of_ones_own(copies: list[Path], tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_was_written_meanwhile_is_left_alone(
-    copies: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    too_sure: Path, copies: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A training that goes on saves a new best one while the report is still measuring the old."""
-    path, newer = copies[0], copies[1].read_bytes()
+    path, newer = too_sure, copies[1].read_bytes()
 
     def and_meanwhile(*arguments: Any, **options: Any) -> Any:
         path.write_bytes(newer)

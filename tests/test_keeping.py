@@ -182,8 +182,8 @@ def test_a_full_disk_does_not_end_a_log(run: RunFolder) -> None:
     with no_file_beyond(run.metrics.stat().st_size + 3):
         log.write("train", 2, {"loss": 1.0})
         with suppress(OSError):
-            assert log._board is not None
-            log._board.flush()
+            if log._board is not None:  # its own thread may have met the full disk already
+                log._board.flush()
         log.write("train", 3, {"loss": 1.0})
     log.write("train", 4, {"loss": 1.0})
     log.close()
