@@ -14,6 +14,7 @@ import torch
 from helpers import write_plantation
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from salakseg.network.heads import Logits, disagreement
 from salakseg.network.perturb import ChannelDropout
@@ -454,6 +455,25 @@ def test_a_batch_in_parts_gives_the_same_gradient(name: str, tmp_path: Path) -> 
     assert len(gradients[0]) == len(gradients[1]) > 100
     for whole, of_parts in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, of_parts, rtol=1e-3, atol=1e-5 * float(whole.abs().max()) + 1e-7)
+
+
+def test_the_labeller_may_look_at_several_sizes(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, "phase4", labeller_scales=(1.0, 1.5), labeller_flips=1)
+    image_BCHW = torch.randn(2, 3, 32, 32)
+    answer = trainer.answer(image_BCHW)
+
+    def resized(maps_BCHW: Tensor, side: int) -> Tensor:
+        made: Tensor = functional.interpolate(maps_BCHW, (side, side), mode="bilinear", antialias=True)
+        return made
+
+    prob = torch.zeros_like(answer.mean_BKHW)
+    with torch.no_grad():
+        for seen in (image_BCHW, resized(image_BCHW, 48)):
+            for axes in ((), (-1,)):
+                own = trainer.ema.model(seen.flip(axes)).mean_BKHW.softmax(dim=1).flip(axes)
+                prob += resized(own, 32) / 4
+    torch.testing.assert_close(answer.mean_BKHW.softmax(dim=1), prob, atol=1e-5, rtol=1e-3)
+    assert answer.heads_BNKHW.shape == (2, 3, 7, 32, 32)
 
 
 def test_the_labeller_may_ask_itself_about_mirror_images(tmp_path: Path) -> None:

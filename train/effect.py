@@ -134,6 +134,7 @@ COUNTS_WHEN: dict[str, tuple[Condition, ...]] = {
     ),
     "selftraining": (ENABLED, BEGINS),
     "selftraining.labeller_flips": (OWN_PASS,),
+    "selftraining.labeller_scales": (OWN_PASS,),
     **dict.fromkeys(
         (
             "selftraining.strong_views",

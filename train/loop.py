@@ -27,13 +27,14 @@ from salakseg.train.data import Batch, PatchStream, Steps, TrainingData, step_ba
 from salakseg.train.environment import determinism
 from salakseg.train.guard import Interrupted, stop_on_signal
 from salakseg.train.keeping import Keeper
+from salakseg.train.looks import mean_of_looks
 from salakseg.train.losses import balanced_weights
 from salakseg.train.memory import Accumulation
 from salakseg.train.objective import Objective, Record
 from salakseg.train.observer import Observer
 from salakseg.train.parallel import anybody, make_ready, summed
 from salakseg.train.parts import part_sizes
-from salakseg.train.pseudo import FLIPS, Labeller, Target, mean_of_flips
+from salakseg.train.pseudo import Labeller, Target
 from salakseg.train.recipe import Recipe
 from salakseg.train.run import RunFolder, RunLog, SilentLog
 from salakseg.train.sampling import ByRarity, Order
@@ -226,8 +227,10 @@ class Trainer:
         """The logits of the network that labels."""
         network = self.ema.model if self.recipe.selftraining.labeller == "teacher" else self.network.eval()
         with torch.no_grad(), self.fabric.autocast():
-            turned = FLIPS[: 1 + self.recipe.selftraining.labeller_flips]
-            return mean_of_flips([network(self._in_order(image_BCHW.flip(axes))) for axes in turned])
+            config = self.recipe.selftraining
+            return mean_of_looks(
+                lambda image: network(self._in_order(image)), image_BCHW, config.labeller_flips, config.labeller_scales
+            )
 
     def learn_part(self, branches: list[Branch], number: int, parts: int) -> Record:
         """Adds the gradient of one of the parts that a batch is divided into."""

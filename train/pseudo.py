@@ -3,7 +3,6 @@
 Axes: B image, N head, K class, H row, W column.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -120,29 +119,6 @@ class Labeller:
     def _moments(self) -> tuple[Tensor, Tensor]:
         seen_K = self.seen_K.clamp(min=1e-6)
         return self.mean_K / seen_K, self.variance_K / seen_K
-
-
-FLIPS = ((), (-1,), (-2,), (-2, -1))
-"""The view itself and its mirror images: the axes that are turned round."""
-
-
-def mean_of_flips(answers: Sequence[Logits]) -> Logits:
-    """The answers to a view and to its mirror images, in the order of `FLIPS`, as one.
-
-    The mean is taken over probabilities, and given as logits.
-    """
-    if len(answers) == 1:
-        return answers[0]
-    heads, mean = (
-        torch.stack(
-            [
-                getattr(answer, name).float().softmax(dim=dim).flip(axes)
-                for answer, axes in zip(answers, FLIPS, strict=False)
-            ]
-        )
-        for name, dim in (("heads_BNKHW", 2), ("mean_BKHW", 1))
-    )
-    return Logits(*(prob.mean(dim=0).clamp(min=1e-8).log() for prob in (heads, mean)))
 
 
 def _counts(label_BHW: Tensor, kept_BHW: Tensor, valid_BHW: Tensor, num_classes: int) -> dict[str, Tensor]:

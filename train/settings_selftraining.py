@@ -28,6 +28,8 @@ class SelfTrainingConfig(Section):
     labeller_flips: int = Field(default=0, ge=0, le=3)
     """Mirror images that the labeller sees beside the view itself; its answer is the mean over all: 1 left to right,
     2 also upside down, 3 both at once, too."""
+    labeller_scales: tuple[float, ...] = (1.0,)
+    """Sizes at which the labeller sees the view, as factors of its sides; its answer is the mean over all."""
 
     weak: float = Field(default=1.0, ge=0.0)
     """Weight of the loss on the weak view itself, beside the other views."""
@@ -83,6 +85,8 @@ class SelfTrainingConfig(Section):
         values = (self.thresholds,) if isinstance(self.thresholds, float) else self.thresholds
         if any(not 0.0 <= value <= 1.0 for value in values):
             raise ValueError(f"thresholds {values} must lie between 0 and 1")
+        if not self.labeller_scales or any(not 0.25 <= scale <= 4.0 for scale in self.labeller_scales):
+            raise ValueError(f"labeller_scales {self.labeller_scales} must be factors from 0.25 to 4")
         if self.adaptive_floor > self.adaptive_ceiling:
             raise ValueError(f"adaptive_floor {self.adaptive_floor} is above adaptive_ceiling {self.adaptive_ceiling}")
         if self.loss == "recipe":

@@ -162,7 +162,11 @@ def load_data(prepared: Path, all_labelled: bool, window: int) -> ContestData:
         if label_HW is not None:
             pixels += np.bincount(label_HW.ravel(), minlength=256)
     index = PatchIndex(prepared, tuple(memory.patches), pack=cast(Pack, memory))
-    return ContestData(TrainingData(index, class_map, Split(roles), pixels[: len(class_map)]), tuple(validation))
+    split = Split(roles)
+    labels = [memory.label(patch) for patch in split.patches(index, Role.LABELLED)]
+    counts = [np.bincount(label_HW.ravel(), minlength=256)[: len(class_map)] for label_HW in labels]
+    data = TrainingData(index, class_map, split, pixels[: len(class_map)], patch_pixels=np.array(counts, np.int64))
+    return ContestData(data, tuple(validation))
 
 
 def cells(size: tuple[int, ...], side: int) -> list[tuple[slice, slice]]:
