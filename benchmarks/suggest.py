@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of selftraining.py --prepare")
-    parser.add_argument("--out", type=Path, default=Path("runs/suggest"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/suggest"))
     parser.add_argument("--strategies", nargs="+", choices=tuple(STRATEGIES), default=["suggest", "random", "entropy"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,5 +1,6 @@
 """The benchmark of suggestions: only revealed masks are learned from, and the curve shows every round."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,7 +12,8 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import suggest
 from contest.protocol import CLASSES, prepare
-from contest.records import write_json
+from contest.records import read_json, write_json
+from labelling.rounds import Setting, do_run
 from labelling.squares import Pool, Square
 from labelling.strategies import choose_squares
 
@@ -58,6 +60,22 @@ def test_no_strategy_takes_a_square_twice(pool: Pool, untrained_checkpoint: Path
     # of one strange square among plain ones that are known
     (first,) = choose_squares("diverse", pool, revealed, 1, untrained_checkpoint, 0, tmp_path / "cells")
     assert (first.row, first.col) == (1, 2)
+
+
+def test_finished_rounds_are_gone_on_from_without_their_weights(pool: Pool, tmp_path: Path) -> None:
+    """The records are kept with the code, the weights are not."""
+    tiny = {"network": {"encoder_weights": "none"}, "data": {"crop": 32, "batch_size": 2}}
+    setting = Setting(iterations=2, side=32, count=1, rounds=1, changes=(tiny,))
+    said: list[str] = []
+    do_run("random", 0, pool, setting, tmp_path, "cpu", said.append)
+    assert [line.split(":")[0] for line in said] == ["start-s0-r0", "random-s0-r1"]
+    shutil.rmtree(tmp_path / "checkpoints")
+    said.clear()
+    do_run("random", 0, pool, setting, tmp_path, "cpu", said.append)
+    assert said == []
+    do_run("diverse", 0, pool, setting, tmp_path, "cpu", said.append)  # needs the first network, to choose by it
+    assert [line.split(":")[0] for line in said] == ["start-s0-r0", "diverse-s0-r1"]
+    assert set(read_json(tmp_path / "runs" / "start-s0-r0.json")["next"]) == {"random", "diverse"}
 
 
 def test_the_curve_holds_every_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,10 +73,12 @@ def do_run(
     for number in range(setting.rounds + 1):
         name = run_name(strategy, seed, number)
         record = _existing(out, name, setting, revealed)
-        if record is None:
-            record = _train(name, seed, pool, setting, revealed, out, device)
+        last = number == setting.rounds
+        if record is None or not (last or strategy in record["next"] or _checkpoint(out, name).is_file()):
+            chosen_before = {} if record is None else record["next"]
+            record = _train(name, seed, pool, setting, revealed, out, device) | {"next": chosen_before}
             say(f"{name}: {record['labelled_pixels']:,} labelled pixels, mIoU {record['miou_without_background']:.4f}")
-        if number == setting.rounds:
+        if last:
             break
         chosen = record["next"].get(strategy)
         if chosen is None:
@@ -98,13 +100,13 @@ def run_name(strategy: str, seed: int, number: int) -> str:
 
 
 def _existing(out: Path, name: str, setting: Setting, revealed: Sequence[Square]) -> dict[str, Any] | None:
-    """The record of a round, if it is of these settings and squares and can be gone on from."""
+    """The record of a round, if it is of these settings and squares."""
     path = out / "runs" / f"{name}.json"
     if not path.is_file():
         return None
     record = read_json(path)
     same = record["setting"] == setting.to_json() and record["squares"] == [list(square) for square in revealed]
-    return record if same and (record["next"] or _checkpoint(out, name).is_file()) else None
+    return record if same else None
 
 
 def _checkpoint(out: Path, name: str) -> Path:
