@@ -24,7 +24,6 @@ from salakseg.train.objective import Objective
 from salakseg.train.pseudo import Labeller, Target
 from salakseg.train.recipe import Recipe, load_recipe
 from salakseg.train.start import Request, start_run
-from salakseg.train.state import restore, to_checkpoint
 
 B, N, K, H, W = 2, 3, 3, 4, 5
 CPU = torch.device("cpu")
@@ -423,28 +422,6 @@ def test_frozen_heads_do_not_learn_but_the_trunk_does(tmp_path: Path) -> None:
         assert any(name.startswith(f"heads.{head}.") for name in moved) == (head not in frozen)
     assert any(name.startswith("encoder.") for name in moved)
     assert trainer.views.frozen_heads(10, 2) != frozen
-
-
-def weights_of(network: torch.nn.Module) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
-
-
-def test_a_teacher_may_stand_still_between_renewals(tmp_path: Path) -> None:
-    """It labels with the average as it was at steps 0 and 3, and a restored trainer goes on with the same."""
-    trainer = trainer_of(tmp_path / "one", "phase4", renewed_every=3)
-    averages, labellers = [], []
-    for _ in range(5):
-        averages.append(weights_of(trainer.ema.model))
-        trainer.step(next(trainer.labelled_batches()), next(trainer.unlabelled_batches()))
-        labellers.append(weights_of(trainer.teacher.of(trainer.ema.model)))
-    assert all(torch.equal(labellers[step], averages[step // 3 * 3]) for step in range(5))
-    assert not torch.equal(averages[3], averages[4])
-
-    other = trainer_of(tmp_path / "two", "phase4", renewed_every=3)
-    restore(other, to_checkpoint(trainer))
-    image_BCHW = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(other.answer(image_BCHW).mean_BKHW, trainer.answer(image_BCHW).mean_BKHW)
-    assert other.teacher.taken == 3
 
 
 def test_channels_are_dropped_by_halves() -> None:

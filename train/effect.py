@@ -67,9 +67,6 @@ OWN_PASS = Condition(  # what the student says of the pass that it learns from h
     lambda r: not r.selftraining.labels_inline,
     ("selftraining.labeller", "selftraining.strong", "selftraining.feature"),
 )
-TEACHER = Condition(
-    'selftraining.labeller = "teacher"', lambda r: r.selftraining.labeller == "teacher", ("selftraining.labeller",)
-)
 HEADS = Condition("several heads in network.head_dropout", _several_heads, ("network.head_dropout",))
 MULTI_SCALE = Condition("augment.multi_scale = true", lambda r: r.augment.multi_scale, ("augment.multi_scale",))
 BALANCED = Condition(
@@ -136,7 +133,6 @@ COUNTS_WHEN: dict[str, tuple[Condition, ...]] = {
         Condition("loss.heads_frozen above 0", lambda r: r.loss.heads_frozen > 0, ("loss.heads_frozen",)),
     ),
     "selftraining": (ENABLED, BEGINS),
-    "selftraining.renewed_every": (TEACHER,),
     "selftraining.labeller_flips": (OWN_PASS,),
     "selftraining.labeller_scales": (OWN_PASS,),
     **dict.fromkeys(

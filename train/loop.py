@@ -42,7 +42,7 @@ from salakseg.train.schedule import make_optimizer, rate_factor, selftraining_we
 from salakseg.train.skipped import Skipped
 from salakseg.train.skipping import step_if_finite
 from salakseg.train.state import is_sound, process_seed, random_states, set_random_states, to_checkpoint
-from salakseg.train.teacher import Ema, StandingTeacher
+from salakseg.train.teacher import Ema
 from salakseg.train.validate import Validation
 from salakseg.train.watch import Watch, breakdown
 
@@ -89,7 +89,6 @@ class Trainer:
         optimizer = make_optimizer(self.network, recipe.optimizer, fused)
         self.student, self.optimizer = fabric.setup(self.network, optimizer)
         self.ema = Ema(self.network, recipe.ema_decay)
-        self.teacher = StandingTeacher(recipe.selftraining.renewed_every)
         weights_K = balanced_weights(torch.from_numpy(data.class_pixels)).to(fabric.device)
         self.labeller = Labeller(recipe.selftraining, num_classes, fabric.device)
         self.views = Views(recipe, rare_K=weights_K > 1, rank=fabric.global_rank)
@@ -217,7 +216,6 @@ class Trainer:
         target: Target | None = None
         record: Record = {}
         if not self.recipe.selftraining.labels_inline:
-            self.teacher.renew(self.ema.model, self.iteration)
             target, record = self._label(weak)
         return branches + self.views.unlabelled(weak, target, branches[0], self.iteration), record
 
@@ -227,10 +225,9 @@ class Trainer:
 
     def answer(self, image_BCHW: Tensor) -> Logits:
         """The logits of the network that labels."""
-        config = self.recipe.selftraining
-        by_teacher = config.labeller == "teacher"
-        network = self.teacher.of(self.ema.model) if by_teacher else self.network.eval()
+        network = self.ema.model if self.recipe.selftraining.labeller == "teacher" else self.network.eval()
         with torch.no_grad(), self.fabric.autocast():
+            config = self.recipe.selftraining
             return mean_of_looks(
                 lambda image: network(self._in_order(image)), image_BCHW, config.labeller_flips, config.labeller_scales
             )

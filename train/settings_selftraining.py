@@ -23,8 +23,6 @@ class SelfTrainingConfig(Section):
 
     labeller: Literal["student", "teacher"] = "student"
     """Who labels the weak view: the network being trained, or its moving average."""
-    renewed_every: int = Field(default=1, ge=1)
-    """Steps between which the teacher stands still; 1: it follows the student at every step."""
     labeller_heads: Literal["prob", "diversenet"] = "prob"
     """How the labeller's heads say one thing: mean of their probabilities, or DiverseNet's vote."""
     labeller_flips: int = Field(default=0, ge=0, le=3)

@@ -38,7 +38,6 @@ def to_checkpoint(trainer: "Trainer") -> Checkpoint:
             "ema_updates": trainer.ema.updates,
             "best_score": trainer.validation.best_score,
             "labeller": trainer.labeller.state(),
-            "teacher": trainer.teacher.state(),
             "parts": trainer.accumulation.parts,
             "watch": trainer.watch.state(),
             "random": random_states(),
@@ -74,7 +73,6 @@ def restore_learning(trainer: "Trainer", checkpoint: Checkpoint) -> None:
     if state["precision"]:  # a gradient scaler, which only float16 has
         trainer.fabric.strategy.precision.load_state_dict(state["precision"])
     trainer.labeller.load_state(state["labeller"])
-    trainer.teacher.load_state(state["teacher"], trainer.ema.model)
 
 
 def data_digest(data: TrainingData) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The exponential moving average of the student: what is validated, stored as the result, and may label."""
 
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,59 +49,6 @@ class Ema:
                     pairs.counted.append(value)
             self._pairs = student, pairs
         return self._pairs[1]
-
-
-class StandingTeacher:
-    """A labeller that stands still between renewals, as in self-training by rounds (Yang et al., ST++, CVPR 2022).
-
-    A moving average follows its student at every step, and with it the mistakes that they have made together; one that
-    stands still cannot be led astray before its next renewal.
-
-    Args:
-        every: Steps between two renewals; 1 is the moving average itself.
-    """
-
-    def __init__(self, every: int) -> None:
-        self.every = every
-        self.model: nn.Module | None = None
-        self.taken = 0
-
-    def renew(self, average: nn.Module, iteration: int) -> None:
-        """Takes the weights of the moving average if it is time to.
-
-        Args:
-            average: The moving average.
-            iteration: Steps done before the one that is labelled now.
-        """
-        if self.every == 1:
-            return
-        if self.model is None:
-            self.model = deepcopy(average)
-            self.taken = iteration
-        elif iteration - self.taken >= self.every:
-            self.model.load_state_dict(average.state_dict())
-            self.taken = iteration
-
-    def of(self, average: nn.Module) -> nn.Module:
-        """The network that labels: the average itself, where nothing has been renewed yet."""
-        return average if self.model is None else self.model
-
-    def state(self) -> dict[str, Any]:
-        """For the checkpoint; empty where it is the average itself, or has not labelled yet."""
-        return {} if self.model is None else {"taken": self.taken, "model": self.model.state_dict()}
-
-    def load_state(self, state: dict[str, Any], average: nn.Module) -> None:
-        """The reverse of `state`.
-
-        Args:
-            state: What was stored.
-            average: A network of the same kind.
-        """
-        self.model = None
-        if state:
-            self.model = deepcopy(average)
-            self.model.load_state_dict(state["model"])
-            self.taken = state["taken"]
 
 
 class _Pairs(NamedTuple):

@@ -51,12 +51,7 @@ HALF_LIFE = 0.05
 EVALUATIONS = 15
 """Evaluations of a run, the last one at its end."""
 
-COUNTED = (
-    ("selftraining", "start"),
-    ("selftraining", "ramp"),
-    ("selftraining", "renewed_every"),
-    ("loss", "heads_frozen_from"),
-)
+COUNTED = (("selftraining", "start"), ("selftraining", "ramp"), ("loss", "heads_frozen_from"))
 """Settings in iterations, which are scaled from the recipe's own length to the run's."""
 
 _SALAK = 4  # the palm's place among the thresholds of a recipe for the field data, which these images do not have
@@ -132,7 +127,7 @@ def _scaled(own: Recipe, factor: float) -> dict[str, Any]:
     tables: dict[str, dict[str, int]] = {}
     for section, key in COUNTED:
         value: int = getattr(getattr(own, section), key)
-        tables.setdefault(section, {})[key] = value if value <= 1 else max(1, round(factor * value))
+        tables.setdefault(section, {})[key] = round(factor * value)
     return tables
 
 
