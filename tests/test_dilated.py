@@ -41,6 +41,13 @@ def test_values_and_gradients_are_those_of_torch(kernel: int, dilation: int, siz
         torch.testing.assert_close(own, torchs)
 
 
+def test_its_own_gradients_are_for_training_alone() -> None:
+    _, quick = pair(5, 2)
+    image = torch.rand(1, 6, 4, 5, dtype=torch.double, requires_grad=True)
+    assert "Depthwise" in quick(image).grad_fn.name()
+    assert "Depthwise" not in quick.eval()(image).grad_fn.name()
+
+
 def test_gradients_are_right_by_finite_differences() -> None:
     _, quick = pair(5, 2)
     assert torch.autograd.gradcheck(quick, torch.rand(1, 6, 4, 5, dtype=torch.double, requires_grad=True))

@@ -2,7 +2,7 @@
 
 OUT/runs/ID.json                 the record of a finished run
 OUT/weights/ID-best.safetensors  weights of the moving average at the best validation, ID-end at the last step
-OUT/work/ID/                     a run on its way: log and state
+OUT/unfinished/ID/               a run on its way: log and state
 OUT/logs/ID.log                  what it said
 OUT/superseded/                  records of runs whose recipe has changed since
 OUT/scores/parts-6-7.json        the final scoring
@@ -69,7 +69,7 @@ class Store:
 
     def work(self, key_id: str) -> Path:
         """Folder of a run on its way."""
-        return self.out / "work" / key_id
+        return self.out / "unfinished" / key_id
 
     def log(self, key_id: str) -> Path:
         """What a run said."""

@@ -139,7 +139,7 @@ def _start(planned: Planned, store: Store, terms: Terms) -> "subprocess.Popen[by
         terms.jobs,
         terms.resumable,
     )
-    path = store.out / "work" / f"{planned.key.id}.job.json"
+    path = store.out / "unfinished" / f"{planned.key.id}.job.json"
     write_json(path, job.to_json())
     log = store.log(planned.key.id)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ def _reap(running: list[_Running], store: Store, failed: set[RunKey], say: Calla
         running.remove(item)
         key = item.planned.key
         if store.record(key.id).is_file():
-            (store.out / "work" / f"{key.id}.job.json").unlink(missing_ok=True)
+            (store.out / "unfinished" / f"{key.id}.job.json").unlink(missing_ok=True)
             say(f"done {key.id}{_time_left(running)}")
         elif item.process.returncode == 130:
             say(f"stopped {key.id}; it goes on with the next call")

@@ -82,7 +82,7 @@ def do_run(
             break
         chosen = record["next"].get(strategy)
         if chosen is None:
-            cache = out / "work" / "cells"
+            cache = out / "unfinished" / "cells"
             shutil.rmtree(cache, ignore_errors=True)
             model = _checkpoint(out, name)
             squares = choose_squares(strategy, pool, revealed, setting.count, model, seed, cache)
@@ -118,7 +118,7 @@ def _train(
 ) -> dict[str, Any]:
     started = time.perf_counter()
     recipe, data = setting.recipe(seed), pool.training(revealed)
-    folder = RunFolder(out / "work" / name)
+    folder = RunFolder(out / "unfinished" / name)
     shutil.rmtree(folder.path, ignore_errors=True)
     fabric = make_fabric(device, recipe)
     folder.create(recipe, data.training, fabric.device)

@@ -4,7 +4,7 @@ torch's backward pass of these takes 25 to 60 times as long as the forward pass 
 step of the mobile encoders. Axes: B image, C channel, H row, W column.
 """
 
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,25 +13,32 @@ from torch.nn import functional
 
 
 class DilatedDepthwise(nn.Conv2d):
-    """A depthwise convolution of stride 1 that keeps the size; the same function and parameters as `nn.Conv2d`.
+    """A depthwise convolution of stride 1 that keeps the size; the same function and parameter as `nn.Conv2d`.
 
     While it is trained on a CPU its gradients are computed in another way; all else is left to torch.
+
+    Args:
+        weight_C1KK: Its weight, which stays the same object.
+        dilation: Distance of the pixels that neighbouring weights meet.
     """
+
+    def __init__(self, weight_C1KK: nn.Parameter, dilation: int) -> None:
+        channels, kernel = weight_C1KK.shape[0], weight_C1KK.shape[-1]
+        padding = kernel // 2 * dilation
+        with torch.device("meta"):  # without drawing weights that nobody needs
+            super().__init__(
+                channels, channels, kernel, padding=padding, dilation=dilation, groups=channels, bias=False
+            )
+        self.weight = weight_C1KK
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps [B, C, H, W] of any float type to the same shape."""
-        if (
-            not self.training
-            or input.device.type != "cpu"
-            or torch.onnx.is_in_onnx_export()
-            or torch.compiler.is_compiling()
-        ):
+        # A compiler makes its own backward pass, and would be cut in two by ours
+        if not self.training or input.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(input)
-        height, width = input.shape[-2:]
-        kernel = self.kernel_size[0]
-        if self.dilation[0] >= max(height, width):  # every weight but the middle one looks past the border
-            middle_C1 = self.weight[:, :, kernel // 2, kernel // 2]
-            return input * middle_C1.view(1, -1, 1, 1)
+        if self.dilation[0] >= max(input.shape[-2:]):  # every weight but the middle one looks past the border
+            middle = self.kernel_size[0] // 2
+            return input * self.weight[:, :, middle, middle].view(1, -1, 1, 1)
         return cast(Tensor, _Depthwise.apply(input, self.weight, self.dilation[0]))
 
 
@@ -40,15 +47,17 @@ def quicken(network: nn.Module) -> None:
     for module in list(network.modules()):
         for name, child in module.named_children():
             if _is_dilated_depthwise(child):
-                setattr(module, name, _replaced(child))
+                weight = cast(nn.Parameter, child.weight)
+                setattr(module, name, DilatedDepthwise(weight, child.dilation[0]).train(child.training))
 
 
-def _is_dilated_depthwise(module: nn.Module) -> bool:
-    if type(module) is not nn.Conv2d or module.groups == 1 or module.bias is not None:
+def _is_dilated_depthwise(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    if type(module) is not nn.Conv2d:
         return False
     kernel, dilation = module.kernel_size[0], module.dilation[0]
     return (
         module.groups == module.in_channels == module.out_channels
+        and module.bias is None
         and module.kernel_size == (kernel, kernel)
         and kernel % 2 == 1
         and module.stride == (1, 1)
@@ -57,22 +66,6 @@ def _is_dilated_depthwise(module: nn.Module) -> bool:
         and module.padding == (kernel // 2 * dilation,) * 2
         and module.padding_mode == "zeros"
     )
-
-
-def _replaced(conv: nn.Module) -> DilatedDepthwise:
-    conv = cast(nn.Conv2d, conv)
-    with torch.device("meta"):
-        new = DilatedDepthwise(
-            conv.in_channels,
-            conv.out_channels,
-            cast(Any, conv.kernel_size),
-            padding=cast(Any, conv.padding),
-            dilation=cast(Any, conv.dilation),
-            groups=conv.groups,
-            bias=False,
-        )
-    new.weight = conv.weight
-    return new.train(conv.training)
 
 
 class _Depthwise(torch.autograd.Function):
