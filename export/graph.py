@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from copy import deepcopy
-from typing import cast
+from typing import Any, cast
 
 import onnx
 import torch
@@ -119,7 +119,7 @@ def build_graph(model: Deployed, settings: ExportSettings, size_multiple: int) -
         dimensions[3] = size_multiple * torch.export.Dim("columns", min=1)
     height, width = (settings.size or times * size_multiple for times in _EXAMPLE)
     try:
-        with _quiet_exporter():
+        with _quiet_exporter(), _nothing_in_place(model):
             program = torch.onnx.export(
                 model,
                 # A batch of two: the exporter takes a dimension of one for a constant
@@ -178,6 +178,19 @@ def _heads_in_use(network: Segmenter, way: str) -> nn.ModuleList:
         if merged.bias is not None:
             merged.bias.copy_(torch.stack([cast(Tensor, head.bias) for head in convolutions]).mean(dim=0))
     return nn.ModuleList([merged])
+
+
+@contextmanager
+def _nothing_in_place(model: nn.Module) -> Iterator[None]:
+    """Activations give new tensors; for those that write into their inputs the exporter takes half as long again."""
+    writing: list[Any] = [module for module in model.modules() if getattr(module, "inplace", False) is True]
+    for module in writing:
+        module.inplace = False
+    try:
+        yield
+    finally:
+        for module in writing:
+            module.inplace = True
 
 
 @contextmanager

@@ -12,11 +12,23 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # before torch is lo
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 import pytest
+from exports import built_once
 from helpers import TINY, Salakseg, command, write_plantation
 from patch_sets import write_clean_set
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _graphs_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Commands in the tests' own processes export the same network once; `test_export_families.py` always does."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own) / "graphs"  # one for all workers
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("salakseg.export.source.build_graph", built_once(folder))
+        yield
 
 
 @pytest.fixture(scope="session")

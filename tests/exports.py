@@ -1,8 +1,12 @@
 """Exported files for several tests: small, with real metadata, made without torch where that will do."""
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from affine import Affine
 from helpers import write_tiny_onnx
 from numpy.typing import NDArray
 
+from salakseg.export.graph import Deployed, build_graph
 from salakseg.export.metadata import model_metadata
 from salakseg.export.settings import ExportSettings
 from salakseg.network.checkpoint import Checkpoint
@@ -20,6 +25,30 @@ from salakseg.network.variant import Variant
 
 TILE = 64
 MULTIPLE = 16
+
+
+Build = Callable[[Deployed, ExportSettings, int], onnx.ModelProto]
+
+
+def built_once(folder: Path) -> Build:
+    """`build_graph`, which takes ten seconds and more, but once for the same network, weights and settings.
+
+    Args:
+        folder: Where the graphs lie; several processes may share it.
+    """
+
+    def build(model: Deployed, settings: ExportSettings, size_multiple: int) -> onnx.ModelProto:
+        digest = hashlib.sha256(repr((model, replace(settings, precision="fp32"), size_multiple)).encode())
+        for name, tensor in model.state_dict().items():
+            digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        path = folder / f"{digest.hexdigest()}.onnx"
+        if not path.exists():
+            partial = path.with_suffix(f".{os.getpid()}")
+            onnx.save(build_graph(model, settings, size_multiple), partial)
+            partial.replace(path)
+        return onnx.load(path)
+
+    return build
 
 
 def settings(**changes: Any) -> ExportSettings:
