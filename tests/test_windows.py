@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from helpers import TINY, write_scene
+import rasterio
+from helpers import TINY, command, write_scene
 
+from salakseg.data.patches import index_patches
+from salakseg.data.splits import read_split
 from salakseg.network.checkpoint import load_checkpoint
 
 SPAWNED = """
@@ -92,3 +95,29 @@ def test_names_that_the_terminal_has_no_letters_for_cost_no_result(plantation: P
     assert map_file.is_file()
     stored = json.loads((run / "report" / "report.json").read_text(encoding="utf-8"))
     assert "Салак ✓" in json.dumps(stored, ensure_ascii=False)
+
+
+def test_drive_letters_and_backslashes_are_plain_text_and_a_split_may_come_from_a_spreadsheet(
+    plantation: Path, tmp_path: Path
+) -> None:
+    """The root bears a Windows path as its name; its split and class mapping were saved with a BOM and CR LF."""
+    data = shutil.copytree(plantation, tmp_path / r"D:\salak\patches")
+    command("splits", "make", data, "--gap", 0)
+    split = (data / "splits.csv").read_text(encoding="utf-8")
+    (data / "splits.csv").write_bytes(split.replace("\n", "\r\n").encode("utf-8-sig"))
+    run = tmp_path / r"D:\runs\first"
+    words = ["--data-root", data, "--checkpoint-dir", run, "--device", "cpu", *TINY]
+    command("train", "--phase", 2, "--num-steps", 4, *words)
+    best = run / "checkpoints" / "best.pt"
+    assert Path(load_checkpoint(best).data_root) == data.resolve()
+    roles = {place: read_split(place / "splits.csv", index_patches(data)).roles for place in (data, run)}
+    assert roles[data] == roles[run]
+    command("check", data)
+    command("report", run, "--split", "val")
+    assert (run / "report" / "report.html").is_file()
+    map_file = tmp_path / r"D:\maps\map.tif"
+    command(
+        "predict", write_scene(tmp_path / r"D:\scene.tif", 90, 110), "--model", best, "--out", map_file, "--gsd", 0.05
+    )
+    with rasterio.open(map_file) as dataset:
+        assert dataset.shape == (90, 110)
