@@ -38,7 +38,31 @@ def test_it_starts_without_the_libraries_and_names_each_on_a_cp1252_terminal(tmp
         assert found[name]["status"] == "broken", found[name]
         assert found[name]["remedy"]
     assert "pytorch.org/get-started" in found["torch"]["remedy"]
+    assert found["tile"] == {
+        "check": "tile", "status": "broken", "found": "cannot be tried without torch", "remedy": "see torch above"
+    }  # fmt: skip
     assert found["Python"]["status"] == found["disk for cache"]["status"] == "ok"
+
+
+def test_a_torch_that_breaks_while_it_is_imported_is_the_one_fault(tmp_path: Path) -> None:
+    """As it does where its GPU libraries are missing; a second import fails with other words."""
+    package = tmp_path / "torch"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "import builtins\n"
+        "if hasattr(builtins, 'tried'):\n"
+        "    raise ImportError('torch can only be initialized once')\n"
+        "builtins.tried = True\n"
+        "raise ImportError('libcudnn.so.9: cannot open shared object file')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "from salakseg.cli.main import main; main()", "doctor", "--json"],
+        capture_output=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    found = {one["check"]: one for one in json.loads(done.stdout)["checks"]}
+    assert "libcudnn.so.9" in found["torch"]["found"]
+    for name in ("encoder weights", "loader worker", "training step", "tile"):
+        assert found[name]["remedy"] == "see torch above", found[name]
 
 
 def test_what_a_check_raises_hides_no_other() -> None:

@@ -38,13 +38,15 @@ def examine(checks: Mapping[str, Callable[[], Finding]] = CHECKS) -> Iterator[tu
         try:
             yield name, check()
         except Exception as error:  # whatever a broken library raises
-            yield name, broken(f"failed ({type(error).__name__}: {first_line(error)})", _remedy(error))
+            yield name, _failed(error)
 
 
-def _remedy(error: Exception) -> str:
-    if isinstance(error, ImportError | OSError):
-        named = (getattr(error, "name", None) or "").partition(".")[0]
-        if named == "torch":  # to install it blindly would bring a build without CUDA on Windows
-            return "see torch above"
-        return f"install {named or 'salakseg'} anew: pip install --force-reinstall {named or 'salakseg'}"
-    return "see the findings above; if they are all ok, install salakseg anew in a fresh environment"
+def _failed(error: Exception) -> Finding:
+    if not isinstance(error, ImportError | OSError):
+        remedy = "see the findings above; if they are all ok, install salakseg anew in a fresh environment"
+    elif torch_build.import_fault():  # to install it blindly would bring a build without CUDA on Windows
+        return broken("cannot be tried without torch", "see torch above")
+    else:
+        named = (getattr(error, "name", None) or "").partition(".")[0] or "salakseg"
+        remedy = f"install {named} anew: pip install --force-reinstall {named}"
+    return broken(f"failed ({type(error).__name__}: {first_line(error)})", remedy)

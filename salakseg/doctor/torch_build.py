@@ -5,9 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from salakseg.doctor.finding import Finding, broken, good, warning
+from salakseg.errors import first_line
 
 TORCH_PAGE = "https://pytorch.org/get-started/locally/"
 """Where PyTorch says what to install for which system and CUDA."""
@@ -40,13 +42,22 @@ def driver() -> Finding:
     return good(found)
 
 
+@cache
+def import_fault() -> str | None:
+    """Why torch cannot be imported. Asked once: a second attempt in the same process fails for having been one."""
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:
+        return first_line(error)
+    return None
+
+
 def torch_build() -> Finding:
     """Version and CUDA build of torch, and whether it can use the card that is there."""
-    try:
-        import torch
-    except (ImportError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        return broken(f"cannot be imported ({reason})", f"install it as {TORCH_PAGE} says for your system")
+    if fault := import_fault():
+        return broken(f"cannot be imported ({fault})", f"install it as {TORCH_PAGE} says for your system")
+    import torch
+
     built = torch.version.cuda
     name = f"{torch.__version__}, {f'built for CUDA {built}' if built else 'built without CUDA'}"
     if built and torch.cuda.is_available():
