@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import Salakseg, command
+from helpers import command
 from PIL import Image
 
 from salakseg.evaluate.ensemble import evaluate
@@ -256,17 +256,6 @@ def test_names_of_any_bytes_and_a_broken_log_cost_no_report(tiny_run: Path, tmp_
     record = record_of(tmp_path / "report")
     assert record["title"] == "caf?/best.pt" and record["notes"][0] == "bad ?"
     assert "How the training went is not known" in record["notes"][1] and record["training"] is None
-
-
-def test_a_terminal_that_cannot_show_a_name_still_gets_its_report(
-    copies: list[Path], salakseg: Salakseg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checkpoint = load_checkpoint(copies[0])
-    checkpoint.classes[3]["name"] = "Çalan"
-    save_checkpoint(checkpoint, copies[0])
-    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    done = salakseg("report", copies[0], "--out", tmp_path / "report")
-    assert "?alan" in done.stdout and (tmp_path / "report" / "report.html").is_file()
 
 
 @pytest.mark.parametrize(
