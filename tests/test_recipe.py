@@ -212,8 +212,6 @@ def test_a_base_must_be_a_name(tmp_path: Path) -> None:
         ("v3", ["loss.focal=0.0", "loss.focal_gamma=1.0"], "loss.focal_gamma (needs loss.focal above 0)"),
         ("supervised", ['loss.class_weights="balanced"', "loss.ce=0.0", "loss.dice=1.0"], "loss.class_weights"),
         ("v3", ['network.architecture="unet"', "network.output_stride=8"], "network.output_stride"),
-        ("v3", ["selftraining.labeller_flips=1"], "selftraining.labeller_flips"),
-        ("v3", ["selftraining.labeller_scales=[1.0, 1.5]"], "selftraining.labeller_scales"),
         ("v3", ["health.rollbacks=5"], 'health.rollbacks (needs health.action = "guard")'),
         ("v3", ["network.head_dropout=[0.1]", 'loss.heads="each"'], "loss.heads (needs several heads"),
     ],

@@ -64,8 +64,7 @@ class Branch:
 
         target = self.target
         if target is not None:
-            prob = None if target.prob_BKHW is None else some(target.prob_BKHW)
-            target = Target(some(target.label_BHW), some(target.weight_BHW), some(target.valid_BHW), prob)
+            target = Target(*map(some, target))
         return Branch(self.kind, some(self.image_BCHW), some(self.label_BHW), target, self.views)
 
 
@@ -132,31 +131,23 @@ class Views:
     def _strong(self, weak: View, target: Target, labelled: Branch, iteration: int) -> Branch:
         config = self.recipe.selftraining
         generator = self._generator(_STRONG, iteration)
-        images, labels, targets = [], [], []
-        for number in range(config.strong_views):
+        images, targets = [], []
+        for _ in range(config.strong_views):
             image = strong_view(weak, self.recipe.strong, generator).image_BCHW
-            from_labelled = config.mix_with == "labelled" or (config.mix_with == "both" and number == 1)
-            image, own = self._mixed(image, target, labelled if from_labelled else None, generator)
+            image, own = self._mixed(image, target, generator)
             image, own = self._pasted(image, own, labelled, generator)
             images.append(image)
-            labels.append(own.label_BHW)
             targets.append(own)
-        return Branch("strong", torch.cat(images), torch.cat(labels), _cat(targets), config.strong_views)
+        together = Target(*map(torch.cat, zip(*targets, strict=True)))
+        return Branch("strong", torch.cat(images), together.label_BHW, together, config.strong_views)
 
-    def _mixed(
-        self, image_BCHW: Tensor, target: Target, labelled: Branch | None, generator: np.random.Generator
-    ) -> tuple[Tensor, Target]:
-        """Pieces of other views of the batch, or of labelled views with their labels."""
+    def _mixed(self, image_BCHW: Tensor, target: Target, generator: np.random.Generator) -> tuple[Tensor, Target]:
+        """Pieces of other views of the batch."""
         config = self.recipe.selftraining
         if config.mix == "none":
             return image_BCHW, target
-        if labelled is not None and labelled.image_BCHW.shape[-2:] == image_BCHW.shape[-2:]:
-            donors = torch.from_numpy(generator.integers(0, len(labelled.image_BCHW), len(image_BCHW)))
-            donor_B = _to(donors, image_BCHW.device)
-            source, theirs = self._labelled_source(labelled, donor_B, target, generator)
-        else:
-            partner_B = draw_partners(len(image_BCHW), generator, image_BCHW.device)
-            source, theirs = image_BCHW[partner_B], _take(target, partner_B)
+        partner_B = draw_partners(len(image_BCHW), generator, image_BCHW.device)
+        source, theirs = image_BCHW[partner_B], Target(*(tensor[partner_B] for tensor in target))
         if config.mix == "cutmix":
             height, width = image_BCHW.shape[-2:]
             mask_BHW = cutmix_mask((height, width), len(image_BCHW), self.recipe.strong, generator, image_BCHW.device)
@@ -174,16 +165,10 @@ class Views:
         chosen = torch.from_numpy(generator.random(len(image_BCHW)) < share)
         donor_B = torch.from_numpy(generator.integers(0, len(labelled.image_BCHW), len(image_BCHW)))
         chosen, donor_B = (_to(t, image_BCHW.device) for t in (chosen, donor_B))
-        source, theirs = self._labelled_source(labelled, donor_B, target, generator)
+        donor = View(labelled.image_BCHW[donor_B], labelled.label_BHW[donor_B])
+        source, theirs = strong_view(donor, self.recipe.strong, generator).image_BCHW, _certain(donor.label_BHW)
         mask_BHW = class_mask(theirs.label_BHW, self.rare_K) & chosen.view(-1, 1, 1)
         return mix(image_BCHW, source, mask_BHW), _mix_targets(target, theirs, mask_BHW)
-
-    def _labelled_source(
-        self, labelled: Branch, donor_B: Tensor, like: Target, generator: np.random.Generator
-    ) -> tuple[Tensor, Target]:
-        """Strong views of some labelled ones, with their labels at full weight."""
-        view = View(labelled.image_BCHW[donor_B], labelled.label_BHW[donor_B])
-        return strong_view(view, self.recipe.strong, generator).image_BCHW, _certain(view.label_BHW, like)
 
     def _some_strong(self, view: View, generator: np.random.Generator) -> View:
         chosen = torch.from_numpy(generator.random(len(view.image_BCHW)) < self.recipe.augment.strong)
@@ -195,33 +180,14 @@ class Views:
         return np.random.default_rng([self.recipe.seed, 2, stream, iteration, self.rank])
 
 
-def _certain(label_BHW: Tensor, like: Target) -> Target:
+def _certain(label_BHW: Tensor) -> Target:
     """True labels as a target at full weight."""
     valid_BHW = label_BHW != IGNORE_INDEX
-    prob_BKHW = None
-    if like.prob_BKHW is not None:
-        class_K11 = torch.arange(like.prob_BKHW.shape[1], device=label_BHW.device).view(-1, 1, 1)
-        prob_BKHW = (label_BHW.unsqueeze(1) == class_K11).to(like.prob_BKHW.dtype)
-    return Target(label_BHW, valid_BHW.float(), valid_BHW, prob_BKHW)
+    return Target(label_BHW, valid_BHW.float(), valid_BHW)
 
 
 def _mix_targets(target: Target, source: Target, mask_BHW: Tensor) -> Target:
-    prob = None
-    if target.prob_BKHW is not None and source.prob_BKHW is not None:
-        prob = mix(target.prob_BKHW, source.prob_BKHW, mask_BHW)
-    label_BHW, weight_BHW, valid_BHW = (mix(a, b, mask_BHW) for a, b in zip(target[:3], source[:3], strict=True))
-    return Target(label_BHW, weight_BHW, valid_BHW, prob)
-
-
-def _take(target: Target, index_B: Tensor) -> Target:
-    prob = None if target.prob_BKHW is None else target.prob_BKHW[index_B]
-    return Target(target.label_BHW[index_B], target.weight_BHW[index_B], target.valid_BHW[index_B], prob)
-
-
-def _cat(targets: list[Target]) -> Target:
-    probs = [target.prob_BKHW for target in targets if target.prob_BKHW is not None]
-    label, weight, valid = (torch.cat([target[i] for target in targets]) for i in range(3))  # type: ignore[misc]
-    return Target(label, weight, valid, torch.cat(probs) if probs else None)
+    return Target(*(mix(own, theirs, mask_BHW) for own, theirs in zip(target, source, strict=True)))
 
 
 def _to(tensor: Tensor, device: torch.device) -> Tensor:

@@ -52,20 +52,9 @@ SEEN_STRONG = Condition(
     ("augment.strong", *ENABLED.by, *BEGINS.by, *STRONG.by),
 )
 CUTMIX = Condition('selftraining.mix = "cutmix"', lambda r: r.selftraining.mix == "cutmix", ("selftraining.mix",))
-MIXED = Condition(
-    'selftraining.mix = "cutmix" or "classmix"', lambda r: r.selftraining.mix != "none", ("selftraining.mix",)
-)
 KEEP_FIXED = Condition('selftraining.keep = "fixed"', lambda r: r.selftraining.keep == "fixed", ("selftraining.keep",))
 KEEP_ADAPTIVE = Condition(
     'selftraining.keep = "adaptive"', lambda r: r.selftraining.keep == "adaptive", ("selftraining.keep",)
-)
-KEEP_MOVING = Condition(
-    'selftraining.keep = "adaptive" or "soft"', lambda r: r.selftraining.keep != "fixed", ("selftraining.keep",)
-)
-OWN_PASS = Condition(  # what the student says of the pass that it learns from has no mirror image
-    'selftraining.labeller = "teacher", or strong or feature above 0',
-    lambda r: not r.selftraining.labels_inline,
-    ("selftraining.labeller", "selftraining.strong", "selftraining.feature"),
 )
 HEADS = Condition("several heads in network.head_dropout", _several_heads, ("network.head_dropout",))
 MULTI_SCALE = Condition("augment.multi_scale = true", lambda r: r.augment.multi_scale, ("augment.multi_scale",))
@@ -133,8 +122,6 @@ COUNTS_WHEN: dict[str, tuple[Condition, ...]] = {
         Condition("loss.heads_frozen above 0", lambda r: r.loss.heads_frozen > 0, ("loss.heads_frozen",)),
     ),
     "selftraining": (ENABLED, BEGINS),
-    "selftraining.labeller_flips": (OWN_PASS,),
-    "selftraining.labeller_scales": (OWN_PASS,),
     **dict.fromkeys(
         (
             "selftraining.strong_views",
@@ -144,12 +131,11 @@ COUNTS_WHEN: dict[str, tuple[Condition, ...]] = {
         ),
         (STRONG,),
     ),
-    "selftraining.mix_with": (STRONG, MIXED),
     "selftraining.background_threshold": (KEEP_FIXED,),
     "selftraining.thresholds": (KEEP_FIXED,),
     "selftraining.adaptive_floor": (KEEP_ADAPTIVE,),
     "selftraining.adaptive_ceiling": (KEEP_ADAPTIVE,),
-    "selftraining.adaptive_momentum": (KEEP_MOVING,),
+    "selftraining.adaptive_momentum": (KEEP_ADAPTIVE,),
     "selftraining.disagreement": (HEADS,),
     "selftraining.class_weighted": (BALANCED,),
     "selftraining.heads": (HEADS,),

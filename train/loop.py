@@ -27,7 +27,6 @@ from salakseg.train.data import Batch, PatchStream, Steps, TrainingData, step_ba
 from salakseg.train.environment import determinism
 from salakseg.train.guard import Interrupted, stop_on_signal
 from salakseg.train.keeping import Keeper
-from salakseg.train.looks import mean_of_looks
 from salakseg.train.losses import balanced_weights
 from salakseg.train.memory import Accumulation
 from salakseg.train.objective import Objective, Record
@@ -227,10 +226,8 @@ class Trainer:
         """The logits of the network that labels."""
         network = self.ema.model if self.recipe.selftraining.labeller == "teacher" else self.network.eval()
         with torch.no_grad(), self.fabric.autocast():
-            config = self.recipe.selftraining
-            return mean_of_looks(
-                lambda image: network(self._in_order(image)), image_BCHW, config.labeller_flips, config.labeller_scales
-            )
+            answer: Logits = network(self._in_order(image_BCHW))
+            return answer
 
     def learn_part(self, branches: list[Branch], number: int, parts: int) -> Record:
         """Adds the gradient of one of the parts that a batch is divided into."""

@@ -67,7 +67,7 @@ def pseudo_label_ce(
 
     Args:
         logits_BKHW: Logits, any float type.
-        target: Labels and weights; with probabilities, these are learned in the labels' place.
+        target: Labels and weights.
         normalise: The sum is divided by the weights of the pixels that count, or by the number of valid pixels: few
             kept pixels then teach little (Yang et al., UniMatch).
         class_weights_K: Weights of the classes, float [K], or None.
@@ -75,11 +75,9 @@ def pseudo_label_ce(
     Returns:
         A scalar; zero, with a gradient of zero, where no pixel counts.
     """
-    logits_BKHW = logits_BKHW.float()
-    if target.prob_BKHW is None:
-        nll_BHW = functional.cross_entropy(logits_BKHW, target.label_BHW, ignore_index=IGNORE_INDEX, reduction="none")
-    else:
-        nll_BHW = functional.cross_entropy(logits_BKHW, target.prob_BKHW, reduction="none")
+    nll_BHW = functional.cross_entropy(
+        logits_BKHW.float(), target.label_BHW, ignore_index=IGNORE_INDEX, reduction="none"
+    )
     weight_BHW = target.weight_BHW
     if class_weights_K is not None:
         weight_BHW = weight_BHW * _pixel_weights(target.label_BHW, target.label_BHW != IGNORE_INDEX, class_weights_K)

@@ -12,8 +12,6 @@ from salakseg.classes import BACKGROUND, IGNORE_INDEX
 from salakseg.network.heads import Logits, combine_heads, disagreement
 from salakseg.train.settings_selftraining import SelfTrainingConfig
 
-_SOFT_SPREADS = 2.0  # the width of SoftMatch's window in standard deviations: its per-class default
-
 
 class Target(NamedTuple):
     """What the student shall say of each pixel, and how much that counts.
@@ -22,13 +20,11 @@ class Target(NamedTuple):
         label_BHW: Class ids, int64; 255 where a pixel does not count.
         weight_BHW: float32, 0 to 1; 0 where a pixel does not count.
         valid_BHW: Which pixels exist, bool.
-        prob_BKHW: The labeller's probabilities, float32, where they are learned; else None.
     """
 
     label_BHW: Tensor
     weight_BHW: Tensor
     valid_BHW: Tensor
-    prob_BKHW: Tensor | None = None
 
 
 class Labeller:
@@ -41,8 +37,8 @@ class Labeller:
 
     Attributes:
         thresholds_K: Least confidence of each class in ``fixed``, float32, 0 to 1; 1 keeps none.
-        mean_K, variance_K: Moving mean and variance of the confidence of the pixels of each predicted class, float32.
-        seen_K: How much of these moving means is data; they start from nothing (Kingma and Ba's bias correction).
+        mean_K: Moving mean of the confidence of the pixels of each predicted class, float32.
+        seen_K: How much of this mean is data; it starts from nothing (Kingma and Ba's bias correction).
     """
 
     def __init__(self, config: SelfTrainingConfig, num_classes: int, device: torch.device) -> None:
@@ -50,7 +46,6 @@ class Labeller:
         thresholds = config.threshold_of_each(num_classes) if config.enabled else [0.0] * num_classes
         self.thresholds_K = torch.tensor(thresholds, device=device)
         self.mean_K = torch.zeros(num_classes, device=device)
-        self.variance_K = torch.zeros(num_classes, device=device)
         self.seen_K = torch.zeros(num_classes, device=device)
 
     @torch.no_grad()
@@ -60,7 +55,7 @@ class Labeller:
         Args:
             logits: The answer.
             valid_BHW: Which pixels exist, bool; augmentation brings in some from outside the picture.
-            learn: Whether the moving means follow this answer; not so where it is only looked at.
+            learn: Whether the moving mean follows this answer; not so where it is only looked at.
 
         Returns:
             The targets, and for the log ``kept_share`` and ``kept_share_foreground`` (shares of the valid pixels that
@@ -77,48 +72,36 @@ class Labeller:
         kept_BHW = weight_BHW > 0
         if self.config.disagreement > 0:
             weight_BHW = weight_BHW * torch.exp(-self.config.disagreement * disagreement(logits.heads_BNKHW))
-        soft = prob_BKHW if self.config.targets == "soft" else None
-        target = Target(label_BHW.where(kept_BHW, IGNORE_INDEX), weight_BHW, valid_BHW, soft)
+        target = Target(label_BHW.where(kept_BHW, IGNORE_INDEX), weight_BHW, valid_BHW)
         return target, _counts(label_BHW, kept_BHW, valid_BHW, len(self.thresholds_K))
 
     def state(self) -> dict[str, Tensor]:
         """What it has learned about its own confidence, for the checkpoint."""
-        return {"mean": self.mean_K, "variance": self.variance_K, "seen": self.seen_K}
+        return {"mean": self.mean_K, "seen": self.seen_K}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """The reverse of `state`."""
-        for own, name in ((self.mean_K, "mean"), (self.variance_K, "variance"), (self.seen_K, "seen")):
-            own.copy_(state[name])
+        self.mean_K.copy_(state["mean"])
+        self.seen_K.copy_(state["seen"])
 
     def _weights(self, confidence_BHW: Tensor, label_BHW: Tensor) -> Tensor:
-        if self.config.keep == "soft":
-            mean, variance = self._moments()
-            below_BHW = (mean[label_BHW] - confidence_BHW).clamp(min=0)
-            width_BHW = 2 * variance[label_BHW] / _SOFT_SPREADS**2
-            return torch.exp(-(below_BHW**2) / width_BHW.clamp(min=1e-8))
         threshold_K = self.thresholds_K
         if self.config.keep == "adaptive":
-            threshold_K = self._moments()[0].clamp(self.config.adaptive_floor, self.config.adaptive_ceiling)
+            mean_K = self.mean_K / self.seen_K.clamp(min=1e-6)
+            threshold_K = mean_K.clamp(self.config.adaptive_floor, self.config.adaptive_ceiling)
         threshold_BHW = threshold_K[label_BHW]
         # In float32 a sure network's confidence is exactly 1: a threshold of 1 keeps none all the same
         return ((confidence_BHW >= threshold_BHW) & (threshold_BHW < 1)).float()
 
     def _learn(self, confidence_BHW: Tensor, label_BHW: Tensor, valid_BHW: Tensor) -> None:
-        """Moves the means of the classes that this batch shows; the others stay where they were."""
+        """Moves the mean of the classes that this batch shows; the others stay where they were."""
         class_K111 = torch.arange(len(self.mean_K), device=label_BHW.device).view(-1, 1, 1, 1)
         mine_KBHW = ((label_BHW == class_K111) & valid_BHW).float()
         count_K = mine_KBHW.sum(dim=(1, 2, 3))
         mean_K = (mine_KBHW * confidence_BHW).sum(dim=(1, 2, 3)) / count_K.clamp(min=1)
-        spread_KBHW = (confidence_BHW - mean_K.view(-1, 1, 1, 1)) ** 2
-        variance_K = (mine_KBHW * spread_KBHW).sum(dim=(1, 2, 3)) / count_K.clamp(min=1)
         step_K = (1 - self.config.adaptive_momentum) * (count_K > 0)
         self.mean_K.lerp_(mean_K, step_K)
-        self.variance_K.lerp_(variance_K, step_K)
         self.seen_K.lerp_(torch.ones_like(self.seen_K), step_K)
-
-    def _moments(self) -> tuple[Tensor, Tensor]:
-        seen_K = self.seen_K.clamp(min=1e-6)
-        return self.mean_K / seen_K, self.variance_K / seen_K
 
 
 def _counts(label_BHW: Tensor, kept_BHW: Tensor, valid_BHW: Tensor, num_classes: int) -> dict[str, Tensor]:

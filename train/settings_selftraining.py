@@ -25,11 +25,6 @@ class SelfTrainingConfig(Section):
     """Who labels the weak view: the network being trained, or its moving average."""
     labeller_heads: Literal["prob", "diversenet"] = "prob"
     """How the labeller's heads say one thing: mean of their probabilities, or DiverseNet's vote."""
-    labeller_flips: int = Field(default=0, ge=0, le=3)
-    """Mirror images that the labeller sees beside the view itself; its answer is the mean over all: 1 left to right,
-    2 also upside down, 3 both at once, too."""
-    labeller_scales: tuple[float, ...] = (1.0,)
-    """Sizes at which the labeller sees the view, as factors of its sides; its answer is the mean over all."""
 
     weak: float = Field(default=1.0, ge=0.0)
     """Weight of the loss on the weak view itself, beside the other views."""
@@ -43,19 +38,15 @@ class SelfTrainingConfig(Section):
     """Whether the student also learns the pseudo-labels of the labelled view (DiverseNet)."""
     mix: Literal["none", "cutmix", "classmix"] = "none"
     """What is pasted into a strong view from another one: a rectangle, or half of its classes."""
-    mix_with: Literal["unlabelled", "labelled", "both"] = "unlabelled"
-    """Where that other view comes from: the unlabelled patches, the labelled ones with their labels (Bai et al., CVPR
-    2023), or for the first strong view the one and for the second the other."""
     paste: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of the strong views into which labelled pieces of rare classes are pasted."""
     complementary_dropout: bool = False
     """Whether half of the samples have one half of the encoder's channels dropped in the first strong view, and the
     other half in the second (UniMatch V2)."""
 
-    keep: Literal["fixed", "adaptive", "soft"] = "fixed"
+    keep: Literal["fixed", "adaptive"] = "fixed"
     """``fixed``: pixels whose confidence reaches the threshold of their class; ``adaptive``: the threshold of a class
-    follows the moving mean of its confidence; ``soft``: pixels count less the further their confidence lies below the
-    mean of their class (SoftMatch, Chen et al. 2023)."""
+    follows the moving mean of its confidence."""
     background_threshold: float = Field(default=0.0, ge=0.0, le=1.0)
     """Least confidence of a background pixel; 0 keeps every one, 1 none."""
     thresholds: float | tuple[float, ...] = (0.60, 0.65, 0.70, 0.65, 0.55, 0.60)
@@ -65,14 +56,12 @@ class SelfTrainingConfig(Section):
     adaptive_ceiling: float = Field(default=0.95, ge=0.0, le=1.0)
     """Highest threshold that ``adaptive`` sets."""
     adaptive_momentum: float = Field(default=0.99, ge=0.0, lt=1.0)
-    """Momentum of the class means of ``adaptive`` and ``soft``."""
+    """Momentum of the class means of ``adaptive``."""
     disagreement: float = Field(default=0.0, ge=0.0)
     """How much less a pixel counts where the labeller's heads disagree: exp(-value x Jensen-Shannon divergence)."""
 
     loss: Literal["recipe", "ce"] = "recipe"
     """Loss on pseudo-labels: the recipe's weighted sum, or cross entropy alone."""
-    targets: Literal["hard", "soft"] = "hard"
-    """What is learned of a kept pixel: its most probable class, or the labeller's probabilities (``loss = "ce"``)."""
     class_weighted: bool = True
     """Whether the class weights of the supervised cross entropy also apply to pseudo-labels."""
     normalise: Literal["kept", "valid"] = "kept"
@@ -85,15 +74,11 @@ class SelfTrainingConfig(Section):
         values = (self.thresholds,) if isinstance(self.thresholds, float) else self.thresholds
         if any(not 0.0 <= value <= 1.0 for value in values):
             raise ValueError(f"thresholds {values} must lie between 0 and 1")
-        if not self.labeller_scales or any(not 0.25 <= scale <= 4.0 for scale in self.labeller_scales):
-            raise ValueError(f"labeller_scales {self.labeller_scales} must be factors from 0.25 to 4")
         if self.adaptive_floor > self.adaptive_ceiling:
             raise ValueError(f"adaptive_floor {self.adaptive_floor} is above adaptive_ceiling {self.adaptive_ceiling}")
         if self.loss == "recipe":
             needed = {
                 'normalise = "valid"': self.normalise == "valid",
-                'targets = "soft"': self.targets == "soft",
-                'keep = "soft"': self.keep == "soft",
                 "disagreement": self.disagreement > 0,
             }
             for setting, given in needed.items():
@@ -101,8 +86,6 @@ class SelfTrainingConfig(Section):
                     raise ValueError(f'{setting} needs loss = "ce", since the recipe\'s sum has no weights for pixels')
         if self.complementary_dropout and self.strong_views != 2:
             raise ValueError("complementary_dropout needs strong_views = 2")
-        if self.mix_with == "both" and self.strong_views != 2:
-            raise ValueError('mix_with = "both" needs strong_views = 2')
         if self.enabled and self.weak + self.strong + self.feature == 0:
             raise ValueError("one of weak, strong and feature must be above 0, or enabled = false")
         return self

@@ -21,7 +21,7 @@ def passes(recipe: Recipe) -> float:
     if config.enabled:
         units += float(config.weak > 0) + float(config.feature > 0) + config.strong_views * float(config.strong > 0)
         if not config.labels_inline:
-            units += (1 + config.labeller_flips) * sum(scale**2 for scale in config.labeller_scales) / 3
+            units += 1 / 3
     return units * (1.5 if recipe.network.heads == "diverse" else 1.0)
 
 
