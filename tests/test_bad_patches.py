@@ -194,7 +194,7 @@ def test_a_resumed_run_skips_the_same(thousand: Path, tmp_path: Path) -> None:
             return None
         return load_checkpoint(trainer.run_folder.last)
 
-    wanted = {"data__batch_size": 50, "data__workers": 0}  # the labelled part once
+    wanted = {"data__batch_size": 50, "data__workers": 0, "evaluation__every": 4}  # the labelled part once
     unbroken = finished(start_run(request(data, tmp_path / "one", **wanted), quiet, quiet))
     finished(start_run(request(data, tmp_path / "two", **wanted), quiet, quiet), stop_after=5)
     said: list[str] = []
