@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers import command, write_patch
 from PIL import Image
+from training import quiet, tiny_request
 
 from salakseg.classes import SALAK
 from salakseg.data.pack import Pack
@@ -24,10 +25,6 @@ from salakseg.train.start import Request, resume_run, start_run
 
 SIDE = 32
 PARTS = {"a": "labelled", "b": "val", "c": "unlabelled"}
-
-
-def quiet(*_: object) -> None:
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -54,19 +51,8 @@ def damage(root: Path, folder: str, number: int, kind: str = "images") -> str:
 
 
 def request(data: Path, run: Path, steps: int = 8, **settings: Any) -> Request:
-    changes: dict[str, dict[str, Any]] = {
-        "network": {"encoder": "timm-tf_efficientnet_lite0", "encoder_weights": "none"},
-        "data": {"crop": SIDE, "workers": 1, "gap": 0, "batch_size": 64},
-        "augment": {"multi_scale": False},
-        "schedule": {"iterations": steps, "warmup": 2},
-        "selftraining": {"start": 0},
-        "evaluation": {"every": 4},
-        "health": {"sample": 8},
-    }
-    for key, value in settings.items():
-        section, name = key.split("__")
-        changes.setdefault(section, {})[name] = value
-    return Request("v3", [changes], data, run.parent, run_folder=run, device="cpu")
+    own = {"data__crop": SIDE, "data__workers": 1, "data__batch_size": 64, "health__sample": 8}
+    return tiny_request(data, run, steps, start=0, every=4, **own | settings)
 
 
 def listed(run: Path) -> list[dict[str, str]]:

@@ -11,6 +11,7 @@ from helpers import TINY, command, write_plantation
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from training import quiet
 
 from salakseg.data.splits import Role
 from salakseg.errors import DataError
@@ -18,10 +19,6 @@ from salakseg.train.branches import MULTI_SCALE_EVERY, Branch
 from salakseg.train.estimate import STEPS, Estimate, count_data, estimate
 from salakseg.train.loop import Trainer
 from salakseg.train.start import Request, start_run
-
-
-def ignore(*_: object) -> None:
-    pass
 
 
 def dry_trainer(data: Path, **changes: dict[str, Any]) -> Trainer:
@@ -34,7 +31,7 @@ def dry_trainer(data: Path, **changes: dict[str, Any]) -> Trainer:
     }
     for section, values in changes.items():
         table[section] = {**table.get(section, {}), **values}
-    return start_run(Request("v3", [table], data, data.parent / "runs", device="cpu", dry_run=True), ignore, ignore)
+    return start_run(Request("v3", [table], data, data.parent / "runs", device="cpu", dry_run=True), quiet, quiet)
 
 
 def taken_by(trainer: Trainer) -> tuple[list[int], list[list[Branch]], Estimate]:
@@ -49,7 +46,7 @@ def taken_by(trainer: Trainer) -> tuple[list[int], list[list[Branch]], Estimate]
         return learn(branches)
 
     trainer.learn = spy  # type: ignore[method-assign]
-    return steps, seen, estimate(trainer, ignore)
+    return steps, seen, estimate(trainer, quiet)
 
 
 def test_three_real_steps_with_everything_in_them(plantation: Path) -> None:
@@ -87,13 +84,13 @@ def test_damaged_patches_leave_no_list_behind(tmp_path: Path) -> None:
         trainer.data.index.image_path(patch).write_bytes(b"no picture")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(DataError, match="cannot be read"):
-        estimate(trainer, ignore)
+        estimate(trainer, quiet)
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_counts_are_those_of_the_masks(plantation: Path) -> None:
     trainer = dry_trainer(plantation)
-    counts = count_data(trainer.data, ignore)
+    counts = count_data(trainer.data, quiet)
     assert [count.role for count in counts] == list(Role)
     for count in counts:
         patches = trainer.data.part(count.role)

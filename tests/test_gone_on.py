@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import write_plantation
+from training import quiet, tiny_request
 
 from salakseg.errors import CheckpointError, DataError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
@@ -22,24 +23,8 @@ from salakseg.train.state import restore
 from salakseg.train.unfinished import newest_unfinished
 
 
-def quiet(*_: object) -> None:
-    pass
-
-
 def request(data: Path, run: Path, **settings: Any) -> Request:
-    changes: dict[str, dict[str, Any]] = {
-        "network": {"encoder": "timm-tf_efficientnet_lite0", "encoder_weights": "none"},
-        "data": {"crop": 32, "workers": 0, "gap": 0, "batch_size": 2},
-        "augment": {"multi_scale": False},
-        "schedule": {"iterations": 2, "warmup": 1},
-        "selftraining": {"start": 1},
-        "evaluation": {"every": 1, "patience": 100},
-        "health": {"sample": 1},
-    }
-    for key, value in settings.items():
-        section, name = key.split("__")
-        changes.setdefault(section, {})[name] = value
-    return Request("v3", [changes], data, run.parent, run_folder=run, device="cpu")
+    return tiny_request(data, run, iterations=2, start=1, every=1, **{"health__sample": 1} | settings)
 
 
 def resumed(run: Path, say: Any = quiet) -> Trainer:

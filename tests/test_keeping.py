@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import TINY, command
+from training import quiet, tiny_request
 
 import salakseg.network.checkpoint as network_checkpoint
 import salakseg.train.keeping as keeping
@@ -27,10 +28,6 @@ from salakseg.train.line_file import LineFile
 from salakseg.train.run import RunFolder, RunLog
 from salakseg.train.start import Request, resume_run, start_run
 from salakseg.train.unfinished import newest_unfinished
-
-
-def quiet(*_: object) -> None:
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -190,16 +187,8 @@ def test_a_full_disk_does_not_end_a_log(run: RunFolder) -> None:
     assert [json.loads(line)["iteration"] for line in run.metrics.read_text().splitlines()] == [1, 2, 3, 4]
 
 
-def request(data: Path, run: Path, steps: int = 12, **evaluation: Any) -> Request:
-    changes: dict[str, Any] = {
-        "network": {"encoder": "timm-tf_efficientnet_lite0", "encoder_weights": "none"},
-        "data": {"crop": 32, "workers": 0, "gap": 0, "batch_size": 2},
-        "augment": {"multi_scale": False},
-        "schedule": {"iterations": steps, "warmup": 2},
-        "selftraining": {"start": 4},
-        "evaluation": {"every": 4, "patience": 100, "save_every": 1, **evaluation},
-    }
-    return Request("v3", [changes], data, run.parent, run_folder=run, device="cpu")
+def request(data: Path, run: Path, steps: int = 12, **settings: Any) -> Request:
+    return tiny_request(data, run, steps, start=4, every=4, **{"evaluation__save_every": 1} | settings)
 
 
 @pytest.fixture

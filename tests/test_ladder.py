@@ -13,6 +13,7 @@ from helpers import TINY, command, write_plantation
 from hypothesis import given
 from hypothesis import strategies as st
 from run_folders import write_run
+from training import quiet
 
 from salakseg.errors import RecipeError, TrainingError
 from salakseg.network.checkpoint import load_checkpoint, save_checkpoint
@@ -26,13 +27,9 @@ from salakseg.train.start import Request, start_run
 FINISHED = {"event": "finished"}
 
 
-def ignore(*_: object) -> None:
-    pass
-
-
 def plan_of(data: Path, settings: Sequence[str] = (), go_on: bool = False, project: Any = None) -> Plan:
     request = Request("auto", [], data, data.parent / "runs", device="cpu")
-    return make_plan(request, [parse_setting(text) for text in settings], project or {}, go_on, ignore)
+    return make_plan(request, [parse_setting(text) for text in settings], project or {}, go_on, quiet)
 
 
 # ---- when it climbs on
@@ -115,15 +112,15 @@ def test_the_project_file_may_hold_the_figures(tmp_path: Path) -> None:
 
 def test_a_plan_is_read_back_and_found_again(tmp_path: Path) -> None:
     plan = plan_of(tmp_path / "patches", ["selftraining.thresholds=[0.5, 0.5, 0.5, 0.5, 0.5, 0.5]"], go_on=True)
-    folder = open_ladder(plan, None, tmp_path / "runs", ignore)
+    folder = open_ladder(plan, None, tmp_path / "runs", quiet)
     assert read_plan(folder).to_dict() == plan.to_dict()
-    assert open_ladder(plan, None, tmp_path / "runs", ignore) == folder  # the same command again
+    assert open_ladder(plan, None, tmp_path / "runs", quiet) == folder  # the same command again
     other = plan_of(tmp_path / "patches", go_on=True)
-    assert open_ladder(other, None, tmp_path / "runs", ignore) != folder
+    assert open_ladder(other, None, tmp_path / "runs", quiet) != folder
     with pytest.raises(TrainingError, match=r"asked for otherwise \(changes\).*--resume"):
-        open_ladder(other, folder, tmp_path / "runs", ignore)
+        open_ladder(other, folder, tmp_path / "runs", quiet)
     write_run(folder / "phase1", [0.9], ending=FINISHED)
-    assert open_ladder(plan, None, tmp_path / "runs", ignore) != folder  # that one is done
+    assert open_ladder(plan, None, tmp_path / "runs", quiet) != folder  # that one is done
     (folder / FILE).write_text("{")
     with pytest.raises(TrainingError, match=r"ladder\.json is damaged"):
         read_plan(folder)
@@ -137,7 +134,7 @@ def test_a_run_starts_from_the_moving_average_of_another(tiny_run: Path, tmp_pat
     checkpoint = load_checkpoint(best)
     changes = {"network": checkpoint.network.model_dump(), "data": {"workers": 0, "crop": 32, "gap": 0}}
     request = Request("phase1", [changes], Path(checkpoint.data_root), tmp_path, device="cpu", init=best)
-    trainer = start_run(request, ignore, ignore)
+    trainer = start_run(request, quiet, quiet)
     for model in (trainer.network, trainer.ema.model):
         state = model.state_dict()
         assert state.keys() == checkpoint.ema.keys()
@@ -168,7 +165,7 @@ def test_classes_are_found_by_their_names(tiny_run: Path, tmp_path: Path) -> Non
     request = Request(
         "phase1", [changes], Path(checkpoint.data_root), tmp_path, device="cpu", init=tmp_path / "other.pt"
     )
-    trainer = start_run(request, said.append, ignore)
+    trainer = start_run(request, said.append, quiet)
     keys = trainer.network.classifier_keys()
     assert len(keys) == 2 * len(checkpoint.network.head_dropout)
     for key, value in trainer.network.state_dict().items():
@@ -254,13 +251,13 @@ def test_an_interrupted_ladder_goes_on(unbroken: tuple[Path, Any], data: Path) -
     (home / "salakseg.toml").write_text("")
     runs = load_project(home).runs_folder
     plan = read_plan(whole)
-    folder = open_ladder(plan, None, runs, ignore)
+    folder = open_ladder(plan, None, runs, quiet)
     with pytest.raises(KeyboardInterrupt):
-        climb(folder, plan, "cpu", ignore, stop_in("phase2", 3))
+        climb(folder, plan, "cpu", quiet, stop_in("phase2", 3))
     assert load_checkpoint(RunFolder(folder / "phase2").last).iteration == 3
     first = (folder / "phase1" / "metrics.jsonl").stat().st_mtime_ns
     with pytest.raises(KeyboardInterrupt):
-        climb(folder, read_plan(folder), "cpu", ignore, stop_in("phase2", 4))
+        climb(folder, read_plan(folder), "cpu", quiet, stop_in("phase2", 4))
     done = command(*words(data), cwd=home)  # finds it by what was asked
     assert f"going on with the ladder {folder}" in " ".join(done.stderr.split())
     assert list(runs.iterdir()) == [folder]
@@ -279,9 +276,9 @@ def test_an_interrupted_ladder_goes_on(unbroken: tuple[Path, Any], data: Path) -
 
 def test_a_bare_resume_finds_the_ladder(unbroken: tuple[Path, Any], data: Path, tmp_path: Path) -> None:
     plan = replace(read_plan(unbroken[0]), config=LadderConfig(phase2_below=0.0))
-    folder = open_ladder(plan, None, tmp_path / "runs", ignore)
+    folder = open_ladder(plan, None, tmp_path / "runs", quiet)
     with pytest.raises(KeyboardInterrupt):
-        climb(folder, plan, "cpu", ignore, stop_in("phase1", 2))
+        climb(folder, plan, "cpu", quiet, stop_in("phase1", 2))
     done = command("train", "--resume", cwd=tmp_path)
     assert sorted(path.name for path in folder.iterdir()) == [FILE, "phase1"]
     assert "is not below 0.0000: no further phase" in done.stdout
@@ -305,4 +302,4 @@ def test_what_cannot_work_is_one_sentence(data: Path, more: list[str], message: 
 def test_several_processes_are_sent_to_single_phases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(TrainingError, match="A ladder trains in one process"):
-        climb(tmp_path, plan_of(tmp_path), "cpu", ignore, stop_in("", 0))
+        climb(tmp_path, plan_of(tmp_path), "cpu", quiet, stop_in("", 0))

@@ -15,6 +15,7 @@ import torch
 from helpers import TINY, command, write_patch
 from hypothesis import given
 from hypothesis import strategies as st
+from training import quiet, tiny_request
 
 import salakseg.train.in_memory as in_memory
 from salakseg.classes import SALAK
@@ -27,10 +28,6 @@ from salakseg.network.checkpoint import load_checkpoint
 from salakseg.train.data import Batch, PatchStream, Steps, step_batches
 from salakseg.train.sampling import ByRarity, Shuffled, class_probabilities
 from salakseg.train.start import Request, start_run
-
-
-def quiet(*_: object) -> None:
-    pass
 
 
 def two_streams(index: PatchIndex) -> Steps:
@@ -113,23 +110,15 @@ def test_a_dry_run_with_cache_packs_nothing(plantation: Path, tmp_path: Path) ->
     assert not list(data.glob("*pack*"))
 
 
-def request(data: Path, run: Path, **data_settings: Any) -> Request:
-    changes: dict[str, Any] = {
-        "network": {"encoder": "timm-tf_efficientnet_lite0", "encoder_weights": "none"},
-        "data": {"crop": 32, "workers": 0, "gap": 0, "batch_size": 2, **data_settings},
-        "augment": {"multi_scale": False},
-        "schedule": {"iterations": 4, "warmup": 2},
-        "selftraining": {"start": 1},
-        "evaluation": {"every": 4},
-    }
-    return Request("v3", [changes], data, run.parent, run_folder=run, device="cpu")
+def request(data: Path, run: Path, **settings: Any) -> Request:
+    return tiny_request(data, run, iterations=4, start=1, every=4, **settings)
 
 
 def test_patches_in_memory_are_those_on_disk(plantation: Path, tmp_path: Path) -> None:
     data = shutil.copytree(plantation, tmp_path / "patches")
     said: list[str] = []
     from_disk = start_run(request(data, tmp_path / "disk"), quiet, quiet)
-    in_ram = start_run(request(data, tmp_path / "ram", in_memory=True, workers=2), said.append, quiet)
+    in_ram = start_run(request(data, tmp_path / "ram", data__in_memory=True, data__workers=2), said.append, quiet)
     assert any("GB in memory" in line for line in said)
     # Nothing is read any more: the files may go
     for role in (Role.LABELLED, Role.UNLABELLED, Role.VAL):
@@ -150,7 +139,7 @@ def test_too_little_memory_is_one_sentence(plantation: Path, tmp_path: Path, mon
     assert (in_memory.free_memory() or 2**40) > 2**20
     monkeypatch.setattr(in_memory, "free_memory", lambda: 1000)
     with pytest.raises(DataError, match=r"would take about 0\.0 GB of memory, and 0\.0 GB are free; leave data\."):
-        start_run(request(data, tmp_path / "run", in_memory=True), quiet, quiet)
+        start_run(request(data, tmp_path / "run", data__in_memory=True), quiet, quiet)
     assert not (tmp_path / "run").exists()
 
 
@@ -226,7 +215,7 @@ def test_sampling_by_rarity_reaches_the_batches(tmp_path: Path) -> None:
     (data / "splits.csv").write_text("\n".join(rows) + "\n")
     shares = {}
     for sampling in ("uniform", "rarity"):
-        wanted = request(data, tmp_path / sampling, sampling=sampling, batch_size=4)
+        wanted = request(data, tmp_path / sampling, data__sampling=sampling, data__batch_size=4)
         changes = {**wanted.changes[0], "selftraining": {"enabled": False}, "schedule": {"iterations": 60, "warmup": 2}}
         trainer = start_run(replace(wanted, changes=[changes]), quiet, quiet)
         batches = list(trainer.labelled_batches())

@@ -14,6 +14,7 @@ import torch
 from helpers import write_plantation
 from numpy.typing import NDArray
 from torch import Tensor
+from training import quiet
 
 from salakseg.network.heads import Logits, disagreement
 from salakseg.network.perturb import ChannelDropout
@@ -278,11 +279,7 @@ def trainer_of(folder: Path, name: str, **selftraining: Any) -> Trainer:
         "loss": {"heads_frozen_from": 0},
         "selftraining": {"start": 0, "ramp": 0, "thresholds": 0.2, "background_threshold": 0.2, **selftraining},
     }
-    return start_run(Request(name, [changes], data, folder, run_folder=folder / "run", device="cpu"), ignore, ignore)
-
-
-def ignore(*_: object) -> None:
-    pass
+    return start_run(Request(name, [changes], data, folder, run_folder=folder / "run", device="cpu"), quiet, quiet)
 
 
 def spoil(trainer: Trainer) -> None:

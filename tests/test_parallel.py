@@ -1,14 +1,13 @@
 """Two processes that train one network, as torchrun starts them."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from helpers import write_plantation
+from training import records
 
 from salakseg.network.checkpoint import load_checkpoint
 from salakseg.network.model import Segmenter
@@ -34,11 +33,6 @@ def train(processes: int, data: Path, run: Path, *more: object) -> subprocess.Co
     words = [sys.executable, *launcher, "-m", "salakseg", "train", "--recipe", "v3", "--data-root", data]
     words += ["--checkpoint-dir", run, "--device", "cpu", *more]
     return subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=300)
-
-
-def records(run: Path, kind: str) -> list[dict[str, Any]]:
-    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    return [line for line in lines if line["kind"] == kind]
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ import pytest
 import torch
 from helpers import TINY, command, write_plantation
 from PIL import Image
+from training import quiet, records, tiny_request
 
 from salakseg.classes import SALAK
 from salakseg.data.patches import index_patches
@@ -26,11 +27,6 @@ from salakseg.errors import DataError, TrainingError
 from salakseg.network.checkpoint import load_checkpoint
 from salakseg.train.recipe import load_recipe
 from salakseg.train.start import Request, resume_run, start_run
-
-
-def records(run: Path, kind: str) -> list[dict[str, Any]]:
-    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    return [line for line in lines if line["kind"] == kind]
 
 
 def test_a_run_leaves_everything_behind(tiny_run: Path) -> None:
@@ -194,23 +190,8 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def quiet(*_: object) -> None:
-    pass
-
-
 def request(data: Path, run: Path, **settings: Any) -> Request:
-    changes: dict[str, dict[str, Any]] = {
-        "network": {"encoder": "timm-tf_efficientnet_lite0", "encoder_weights": "none"},
-        "data": {"crop": 32, "workers": 0, "gap": 0, "batch_size": 2},
-        "augment": {"multi_scale": False},
-        "schedule": {"iterations": 12, "warmup": 2},
-        "selftraining": {"start": 4},
-        "evaluation": {"every": 2, "patience": 100},
-    }
-    for key, value in settings.items():
-        section, name = key.split("__")
-        changes.setdefault(section, {})[name] = value
-    return Request("v3", [changes], data, run.parent, run_folder=run, device="cpu")
+    return tiny_request(data, run, iterations=12, start=4, every=2, **settings)
 
 
 def test_patience_ends_a_run(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The watch in a real run: what it measures, that it goes back, and that a resumed run knows of it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from helpers import write_plantation
 from PIL import Image
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
+from training import quiet, records, tiny_request
 
 from salakseg.classes import SALAK
 from salakseg.data.patches import Patch
@@ -32,32 +32,12 @@ from salakseg.train.skipping import step_if_finite
 from salakseg.train.start import Request, resume_run, start_run
 
 
-def quiet(*_: object) -> None:
-    pass
-
-
 def request(data: Path, run: Path, **settings: Any) -> Request:
-    changes: dict[str, dict[str, Any]] = {
-        "network": {"encoder": "timm-tf_efficientnet_lite0", "encoder_weights": "none"},
-        "data": {"crop": 32, "workers": 0, "gap": 0, "batch_size": 2},
-        "augment": {"multi_scale": False},
-        "schedule": {"iterations": 8, "warmup": 1},
-        "selftraining": {"start": 2},
-        "evaluation": {"every": 2, "patience": 100},
-        "health": {"sample": 2},
-    }
-    for key, value in settings.items():
-        section, name = key.split("__")
-        changes.setdefault(section, {})[name] = value
-    return Request("v3", [changes], data, run.parent, run_folder=run, device="cpu")
-
-
-def records_of(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return tiny_request(data, run, iterations=8, start=2, every=2, **{"health__sample": 2} | settings)
 
 
 def events(run: Path, event: str) -> list[dict[str, Any]]:
-    return [record for record in records_of(run) if record["kind"] == "event" and record["event"] == event]
+    return [record for record in records(run, "event") if record["event"] == event]
 
 
 def give_scores(trainer: Trainer, scores: list[float]) -> None:
@@ -80,8 +60,8 @@ def test_a_run_measures_judges_and_shows_itself(tmp_path: Path) -> None:
     trainer = start_run(wanted, said.append, quiet)
     assert len(trainer.data.part(Role.CALIBRATION)) >= 1
     trainer.run(quiet)
-    records = records_of(run)
-    watched = [record for record in records if record["kind"] == "watch"]
+    written = records(run)
+    watched = [record for record in written if record["kind"] == "watch"]
     assert [record["iteration"] for record in watched] == [2, 4]
     latest = watched[-1]
     assert latest["pseudo_precision_part"] == "calibration"
@@ -95,7 +75,7 @@ def test_a_run_measures_judges_and_shows_itself(tmp_path: Path) -> None:
     # What was said while it went is what a replay says
     raised = [(e["iteration"], e["quantity"], e["level"], e["seen"]) for e in events(run, "alarm")]
     plan = Plan.from_recipe(trainer.recipe.model_dump(mode="json"))
-    again = alarms_of(replay(records, plan, trainer.recipe.health.falling))
+    again = alarms_of(replay(written, plan, trainer.recipe.health.falling))
     assert raised == [(alarm.iteration, alarm.quantity, alarm.level, alarm.seen) for alarm in again]
     assert sum(line.startswith("attention, ") for line in said) == len(raised)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
