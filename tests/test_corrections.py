@@ -1,6 +1,7 @@
 """A map that a person has corrected goes back into training: the whole walk, by its commands."""
 
 import json
+import shutil
 from pathlib import Path
 
 import geopandas
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from helpers import TINY, command
+from PIL import Image
 from rasterio.features import shapes
 from rasterio.transform import from_origin
 from shapely.geometry import box, shape
@@ -99,8 +101,6 @@ def test_what_lies_near_a_held_out_part_is_used_nowhere(farms: Path) -> None:
 
 
 def test_photos_join_but_for_the_neighbours_of_held_out_ones(clean_set: Path, tmp_path: Path) -> None:
-    import shutil
-
     root = tmp_path / "patches"
     shutil.copytree(clean_set, root)
     lines = (root / "splits.csv").read_text().splitlines()
@@ -120,3 +120,68 @@ def test_photos_join_but_for_the_neighbours_of_held_out_ones(clean_set: Path, tm
     (root / "splits.csv").unlink()
     with pytest.raises(DataError, match="make a split with"):
         extend_split(root)
+
+
+def test_photos_that_were_labelled_since_join_the_labelled_part(clean_set: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(clean_set, tmp_path / "patches")
+    before = read_split(root / "splits.csv", index_patches(root))
+    photo = next(photo for photo, role in before.roles.items() if role is Role.UNLABELLED)
+    patches = [patch for patch in index_patches(root).patches if patch.photo_key == photo]
+    for patch in patches:
+        side = Image.open(index_patches(root).image_path(patch)).size
+        Image.new("L", side, 1).save(root / patch.folder / "masks" / patch.image)
+    told = " ".join(command("check", root).output.split())
+    assert f"{len(patches)} patches with a mask are in the unlabelled part" in told
+    assert extend_split(root).labelled == len(patches)
+    after = read_split(root / "splits.csv", index_patches(root))
+    assert {p for p in before.roles if before.roles[p] is not after.roles[p]} == {photo}
+    assert after.roles[photo] is Role.LABELLED
+    assert not extend_split(root).changes
+
+
+def test_roles_of_photos_that_are_away_for_a_while_stay(clean_set: Path, farms: Path) -> None:
+    flight = shutil.copytree(clean_set, farms / "flight")
+    ground = farms / "patches"  # divided by place
+    for root, folder in ((flight, "salak-1-1"), (ground, next(p.parent.name for p in ground.glob("*/images")))):
+        before = read_roles(root / "splits.csv")
+        (root / folder).rename(farms / "away")
+        (root / "other" / "images").mkdir(parents=True)
+        Image.new("RGB", (32, 32), (9, 99, 9)).save(root / "other" / "images" / "DJI_0001_patch_000_000.png")
+        extended = extend_split(root)
+        assert extended.joined + extended.placeless == 1
+        (farms / "away").rename(root / folder)
+        assert not extend_split(root).changes
+        after = read_split(root / "splits.csv", index_patches(root)).roles
+        assert {photo: after[photo] for photo in before} == before
+
+
+def test_a_patch_whose_place_is_not_known_is_used_nowhere_in_a_split_by_place(farms: Path) -> None:
+    root = farms / "patches"
+    roles = read_roles(root / "splits.csv")
+    lines = (root / "splits.csv").read_text().splitlines()
+    (root / "splits.csv").write_text("\n".join(x for x in lines if not x.endswith((",labelled", ",gap"))) + "\n")
+    (root / "hand" / "images").mkdir(parents=True)
+    Image.new("RGB", (32, 32), (9, 99, 9)).save(root / "hand" / "images" / "photo_1_patch_000_000.png")
+    told = " ".join(command("splits", "extend", root).output.split())
+    assert "1 patches are used nowhere, since where they lie is not known" in told
+    again = read_split(root / "splits.csv", index_patches(root))
+    assert {role for photo, role in again.roles.items() if photo.folder == "hand"} == {Role.GAP}
+    old = {photo: role for photo, role in again.roles.items() if photo in roles and roles[photo] is not Role.GAP}
+    assert old == {photo: role for photo, role in roles.items() if photo in old}
+    (root / "patches.gpkg").unlink()
+    (root / "splits.csv").write_text("\n".join(x for x in lines if not x.endswith(",labelled")) + "\n")
+    with pytest.raises(
+        DataError, match=r"divided by place, and where its held-out patches lie is not known; .*--photos"
+    ):
+        extend_split(root)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("", "expected the columns"), ("folder,photo,role\n", "holds nothing out")]
+)
+def test_a_split_that_holds_nothing_is_not_extended(clean_set: Path, tmp_path: Path, text: str, reason: str) -> None:
+    root = shutil.copytree(clean_set, tmp_path / "patches")
+    (root / "splits.csv").write_text(text)
+    with pytest.raises(DataError, match=reason):
+        extend_split(root)
+    assert (root / "splits.csv").read_text() == text

@@ -26,8 +26,12 @@ def table(path: Path) -> list[dict[str, str]]:
 def test_patches_of_a_folder(untrained_checkpoint: Path, plantation: Path, tmp_path: Path) -> None:
     root, model = tmp_path / "patches", untrained_checkpoint
     shutil.copytree(plantation, root)
+    for mask in sorted((root / "salak-1-2" / "masks").iterdir())[1:]:
+        mask.unlink()
     index = index_patches(root)
-    photos = list(index.photos())  # twelve of the first folder, all labelled, twelve of the second
+    photos = list(
+        index.photos()
+    )  # twelve of the first folder, all labelled, twelve of the second, one labelled
     roles = [Role.LABELLED] * 8 + [Role.GAP] * 2 + [Role.VAL] * 2 + [Role.LABELLED] + [Role.UNLABELLED] * 11
     before = Split(dict(zip(photos, roles, strict=True)))
     write_split(before, root / "splits.csv")
@@ -49,6 +53,16 @@ def test_patches_of_a_folder(untrained_checkpoint: Path, plantation: Path, tmp_p
 
     refused = command("suggest", root, "--model", model, "-n", 3, "--gap", 0, status=1)
     assert "--overwrite" in refused.output
+
+    # a second round, when these have masks: they are not suggested again, and stay in the labelled part
+    for picture in pictures:
+        mask = root / picture.replace("/images/", "/masks/")
+        Image.fromarray(np.ones(Image.open(root / picture).size[::-1], np.uint8)).save(mask)
+    command("suggest", root, "--model", model, "-n", 3, "--gap", 0, "--device", "cpu", "--overwrite")
+    assert not set(pictures) & set((root / "suggest" / "pictures.txt").read_text().split())
+    second = read_split(root / "suggest" / "splits.csv", index_patches(root))
+    assert {second.roles[photo] for photo in chosen} == {Role.LABELLED}
+    assert len(set(second.roles.items()) - set(before.roles.items())) == 6
     nothing = command("suggest", root, "--model", model, "--gap", 99, "--overwrite", status=1)
     assert "nothing is left to suggest" in nothing.output
 

@@ -17,6 +17,7 @@ from salakseg.data.splits import (
     Role,
     Split,
     SplitPlan,
+    labelled_meanwhile,
     make_split,
     read_split,
     refuse_ground_blocks,
@@ -169,6 +170,11 @@ def _finish_data(
         f"{len(data.part(role)):,} {role.value}" for role in Role if role is not Role.CALIBRATION or data.part(role)
     )
     say(f"parts: {counts} (labelled, but too near to held-out photos to be used)")
+    if fresh := len(labelled_meanwhile(index, split.roles)):
+        say(
+            f"attention: {fresh:,} patches of the unlabelled part have masks, which are not looked at; "
+            f"`salakseg splits extend {index.root}` lets them join the labelled part"
+        )
     shares = ", ".join(
         f"{name} {100 * share:.1f} %" for name, share in zip(class_map.names, pixels / pixels.sum(), strict=True)
     )

@@ -54,6 +54,7 @@ TITLES = {
     "no-labels": "No labelled patch",
     "no-unlabelled": "No unlabelled patch",
     "labelled-share": "Labelled and unlabelled",
+    "unused-masks": "Masks that training does not look at",
     "class-unlabelled": "Classes that nobody labelled",
     "class-not-in-train": "Classes missing from training",
     "class-not-held-out": "Classes missing from validation or test",

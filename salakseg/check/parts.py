@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from salakseg.check.finding import MOST_EXAMPLES, Finding, Severity, counted, listed
 from salakseg.classes import BACKGROUND, ClassMap
 from salakseg.data.patches import PatchIndex, Photo, natural_key
-from salakseg.data.splits import Role, Split, flight_places
+from salakseg.data.splits import Role, Split, flight_places, labelled_meanwhile
 from salakseg.data.survey import Survey
 
 RARE = 0.001
@@ -134,6 +134,8 @@ def _held_out(
 
 def label_findings(index: PatchIndex, split: Split | None) -> Iterator[Finding]:
     """How many patches are labelled, and whether any is left for self-training."""
+    if split is not None:
+        yield from _unused_masks(index, split)
     labelled, total = index.labelled_count, len(index.patches)
     unlabelled = total - labelled
     if not labelled:
@@ -176,6 +178,20 @@ def label_findings(index: PatchIndex, split: Split | None) -> Iterator[Finding]:
             "Label more photos first: with so few labels, pseudo-labels are wrong more often."
             if few
             else "Nothing has to be done.",
+        )
+
+
+def _unused_masks(index: PatchIndex, split: Split) -> Iterator[Finding]:
+    """Photos that were labelled after the split was made."""
+    fresh = labelled_meanwhile(index, split.roles)
+    if fresh:
+        yield Finding(
+            "unused-masks",
+            Severity.WARNING,
+            len(fresh),
+            tuple(patch.name for patch in fresh[:MOST_EXAMPLES]),
+            f"{len(fresh):,} patches with a mask are in the unlabelled part; training does not look at their labels.",
+            f"Let them join the labelled part with: salakseg splits extend {index.root}",
         )
 
 

@@ -143,18 +143,28 @@ def extend(
     gap: Annotated[
         int, typer.Option(min=0, help="Photos beside a held-out one that nobody uses, where places are not known.")
     ] = 3,
+    photos: Photos = None,
+    footprint: Footprint = None,
 ) -> None:
-    """Let patches that came after the split join training; the held-out parts stay, so that figures can be compared.
+    """Let patches that came after the split join training, and photos that were labelled since join the labelled part.
 
-    What lies nearer to a held-out part than a patch is wide is used nowhere.
+    The held-out parts stay, so that figures can be compared. What lies nearer to one than a patch is wide is used
+    nowhere.
     """
     from salakseg.prepare.parts.extending import extend_split
     from salakseg.prepare.parts.part_picture import draw_parts
 
     folder, _ = patch_folder(root, None)
-    extended = extend_split(folder, gap)
+    extended = extend_split(folder, gap, photos, footprint)
     say(f"{extended.joined:,} patches join training, {extended.unused:,} lie too near to a held-out part")
-    if extended.joined or extended.unused:
+    if extended.labelled:
+        say(f"{extended.labelled:,} patches that were unlabelled data have masks now, and join the labelled part")
+    if extended.placeless:
+        say(
+            f"attention: {extended.placeless:,} patches are used nowhere, since where they lie is not known and the "
+            "split was made by place; name the folder of their photos with --photos"
+        )
+    if extended.changes:
         draw_parts(folder / PICTURE, extended.index, extended.split, extended.ground)
         say(f"written to {folder}: splits.csv, {PICTURE}")
 

@@ -181,16 +181,24 @@ def read_split(path: Path, index: PatchIndex) -> Split:
     return split
 
 
+def labelled_meanwhile(index: PatchIndex, roles: Mapping[Photo, Role]) -> list[Patch]:
+    """Patches with a mask whose photos a split calls unlabelled: training does not look at those masks."""
+    return [p for p in index.patches if p.mask is not None and roles.get(p.photo_key) is Role.UNLABELLED]
+
+
 def read_roles(path: Path) -> dict[Photo, Role]:
     """Reads the lines of a split, whatever patches there are.
 
     Raises:
-        DataError: A bad line.
+        DataError: A bad line, or a column is missing.
     """
     roles: dict[Photo, Role] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            for line, row in enumerate(csv.DictReader(file), start=2):
+            lines = csv.DictReader(file)
+            if not {"folder", "photo", "role"} <= set(lines.fieldnames or ()):
+                raise DataError(f"{path} line 1: expected the columns folder, photo and role.")
+            for line, row in enumerate(lines, start=2):
                 photo, role = _parse_row(row, f"{path} line {line}")
                 if roles.setdefault(photo, role) is not role:
                     raise DataError(f"{path} line {line}: photo {photo.name!r} has two roles; keep one.")

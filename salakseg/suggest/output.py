@@ -11,8 +11,8 @@ import pyogrio
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from salakseg.classes import ClassMap
-from salakseg.data.patches import Photo
-from salakseg.data.splits import Role, Split, write_split
+from salakseg.data.patches import PatchIndex, Photo
+from salakseg.data.splits import Role, Split, labelled_meanwhile, write_split
 from salakseg.errors import DataError
 from salakseg.mapping.files import write_whole
 from salakseg.suggest.candidates import Candidates, Unit
@@ -74,12 +74,13 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_whole(path, text.getvalue())
 
 
-def suggested_split(split: Split, photos: Sequence[Photo]) -> Split:
+def suggested_split(split: Split, photos: Sequence[Photo], index: PatchIndex) -> Split:
     """The split with some photos moved to the labelled part, for the training after they are labelled.
 
-    A patch of such a photo that has no mask yet is unlabelled for training as before, so nothing is lost meanwhile.
+    So are unlabelled photos that have masks already, such as those of an earlier round. A patch of such a photo that
+    has no mask yet is unlabelled for training as before, so nothing is lost meanwhile.
     """
-    wanted = set(photos)
+    wanted = {*photos, *(patch.photo_key for patch in labelled_meanwhile(index, split.roles))}
     return Split({photo: Role.LABELLED if photo in wanted else role for photo, role in split.roles.items()})
 
 
@@ -102,7 +103,7 @@ def write_patch_lists(
     write_whole(out / LIST, "".join(f"{path.relative_to(source.index.root).as_posix()}\n" for path in paths))
     if split is None:
         return out / LIST, None
-    write_split(suggested_split(split, photos), out / SPLIT)
+    write_split(suggested_split(split, photos, source.index), out / SPLIT)
     return out / LIST, out / SPLIT
 
 

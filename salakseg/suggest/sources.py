@@ -146,13 +146,7 @@ def _with_a_part(index: PatchIndex, split: Split | None) -> Sequence[Patch]:
     if split is None:
         return index.patches
     useful = {photo for photo, role in split.roles.items() if role in (Role.LABELLED, Role.UNLABELLED)}
-    hidden = {photo for photo, role in split.roles.items() if role is Role.UNLABELLED}
-    # What the split calls unlabelled has no label for training, whatever masks lie there
-    return [
-        replace(patch, mask=None) if patch.photo_key in hidden else patch
-        for patch in index.patches
-        if patch.photo_key in useful and not patch.photo.endswith(GAP_ENDING)
-    ]
+    return [patch for patch in index.patches if patch.photo_key in useful and not patch.photo.endswith(GAP_ENDING)]
 
 
 def _place(patch: Patch) -> tuple[int, int]:

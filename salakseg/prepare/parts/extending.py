@@ -1,7 +1,7 @@
-"""Patches that came after a split: they join training, and the held-out parts stay what they were.
+"""What came after a split: new patches join training, and so do photos that were labelled meanwhile.
 
-So a network of before and one that has also learned from what is new are judged on the same ground. What lies too near
-to a held-out part is used nowhere. Axes: N patches.
+The held-out parts stay what they were, so a network of before and one that has also learned from what is new are judged
+on the same ground. What lies too near to a held-out part, or may, is used nowhere. Axes: N patches.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,22 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from salakseg.data.blocks import BLOCKS, GAP_ENDING, write_blocks
+from salakseg.data.blocks import BLOCKS, GAP_ENDING, read_blocks, write_blocks
 from salakseg.data.patches import PatchIndex, Photo, index_patches
-from salakseg.data.splits import HELD_OUT, SPLITS, Role, Split, flight_places, read_roles, write_split
+from salakseg.data.splits import (
+    HELD_OUT,
+    SPLITS,
+    Role,
+    Split,
+    flight_places,
+    labelled_meanwhile,
+    read_roles,
+    write_split,
+)
 from salakseg.errors import DataError
-from salakseg.prepare.parts.footprints import FILE_NAME, write_parts
-from salakseg.prepare.parts.planes import Ground
-from salakseg.prepare.parts.splitting import known_ground, uses_of_patches
+from salakseg.prepare.parts.footprints import FILE_NAME, Footprints, write_parts
+from salakseg.prepare.parts.planes import Ground, place_on_planes
+from salakseg.prepare.parts.splitting import known_footprints, uses_of_patches
 
 _ROUNDING_M = 1e-4
 
@@ -29,60 +38,95 @@ class Extended:
 
     Attributes:
         index: The patches.
-        split: Their roles.
+        split: Their roles, and those of photos that are not there at present.
         joined: New patches that join training.
+        labelled: Patches with a mask whose photos were unlabelled data so far.
         unused: New patches that lie too near to a held-out part.
-        ground: Where the patches are; None where that is not known.
+        placeless: New patches of which that cannot be told, since their place is not known; they are used nowhere.
+        ground: Where the patches are; None where that of any is not known.
     """
 
     index: PatchIndex
     split: Split
     joined: int
+    labelled: int
     unused: int
+    placeless: int
     ground: Ground | None
 
+    @property
+    def changes(self) -> bool:
+        """Whether anything has."""
+        return self.joined + self.labelled + self.unused + self.placeless > 0
 
-def extend_split(root: Path, gap: int = 3) -> Extended:
-    """Gives roles to patches that have none, and writes the split.
+
+def extend_split(root: Path, gap: int = 3, photos: Path | None = None, footprint_m: float | None = None) -> Extended:
+    """Gives roles to patches that have none, and to unlabelled photos that have masks now; writes the split.
 
     Args:
         root: The data root.
         gap: Photos beside a held-out one that are used nowhere, where places are not known.
+        photos: Folder of the photos that patches were cut from, with GPS in their EXIF.
+        footprint_m: Ground that a photo shows from corner to corner, metres; by height and focal length if None.
 
     Raises:
-        DataError: There is no split, or a file is damaged or cannot be written.
+        DataError: There is no split, it holds nothing out, the ground of what it holds out is needed and not known, or
+            a file is damaged or cannot be written.
     """
     path = root / SPLITS
     if not path.is_file():
         raise DataError(f"{path} does not exist; make a split with: salakseg splits make {root}")
     roles, index = read_roles(path), index_patches(root)
+    if not set(HELD_OUT) & set(roles.values()):
+        raise DataError(f"{path} holds nothing out; make it anew with: salakseg splits make {root} --overwrite")
     new_N = np.array([patch.photo_key not in roles for patch in index.patches], bool)
     held_out_N = np.array([roles.get(patch.photo_key) in HELD_OUT for patch in index.patches], bool)
-    ground = known_ground(index)
-    if ground is None:
-        near = _near_in_flight(index, roles, gap)
-        near_N = np.array([patch.photo_key in near for patch in index.patches], bool) & new_N
+    footprints = known_footprints(index, photos, footprint_m)
+    known_N = footprints.known_N if footprints is not None else np.zeros(len(index.patches), bool)
+    near_N, placeless_N = np.zeros_like(new_N), np.zeros_like(new_N)
+    if footprints is not None and known_N.any():
+        near_N[known_N] = _near_on_ground(_ground_of(footprints, known_N), new_N[known_N], held_out_N[known_N])
+    if index.ground_blocks:
+        if new_N.any() and not known_N[held_out_N].all():
+            raise DataError(
+                f"{root} was divided by place, and where its held-out patches lie is not known; name the folder of "
+                "their photos, with GPS in them, with --photos."
+            )
+        placeless_N = new_N & ~known_N
     else:
-        near_N = _near_on_ground(ground, new_N, held_out_N)
-    if near_N.any() and (root / BLOCKS).is_file():
+        near = _near_in_flight(index, roles, gap)
+        near_N |= np.array([patch.photo_key in near for patch in index.patches], bool) & new_N & ~known_N
+    unused_N = near_N | placeless_N
+    if unused_N.any() and (root / BLOCKS).is_file():
         patches = tuple(
-            replace(patch, photo=f"{patch.photo}{GAP_ENDING}") if near else patch
-            for patch, near in zip(index.patches, near_N.tolist(), strict=True)
+            replace(patch, photo=f"{patch.photo}{GAP_ENDING}") if unused else patch
+            for patch, unused in zip(index.patches, unused_N.tolist(), strict=True)
         )
         index = replace(index, patches=patches)
-    unused = {patch.photo_key for patch, near in zip(index.patches, near_N.tolist(), strict=True) if near}
-    labelled = {patch.photo_key for patch in index.patches if patch.mask is not None}
-    whole = {photo: roles.get(photo) or _role(photo, unused, labelled) for photo in index.photos()}
+    unused = {patch.photo_key for patch, unused in zip(index.patches, unused_N.tolist(), strict=True) if unused}
+    masked = {patch.photo_key for patch in index.patches if patch.mask is not None}
+    promoted = labelled_meanwhile(index, roles)
+    added = {photo: _role(photo, unused, masked) for photo in index.photos() if photo not in roles}
     extended = Extended(
         index=index,
-        split=Split(whole),
+        split=Split(roles | added | dict.fromkeys((patch.photo_key for patch in promoted), Role.LABELLED)),
         joined=sum(new and patch.photo_key not in unused for new, patch in zip(new_N, index.patches, strict=True)),
-        unused=sum(new and patch.photo_key in unused for new, patch in zip(new_N, index.patches, strict=True)),
-        ground=ground,
+        labelled=len(promoted),
+        unused=sum(
+            bool(new) and not lost and patch.photo_key in unused
+            for new, lost, patch in zip(new_N, placeless_N, index.patches, strict=True)
+        ),
+        placeless=int(placeless_N.sum()),
+        ground=place_on_planes(footprints) if footprints is not None and known_N.all() else None,
     )
-    if new_N.any():
+    if extended.changes:
         _write(extended)
     return extended
+
+
+def _ground_of(footprints: Footprints, known_N: NDArray[np.bool_]) -> Ground:
+    names = tuple(name for name, known in zip(footprints.source_N, known_N.tolist(), strict=True) if known)
+    return place_on_planes(Footprints(footprints.corner_N42[known_N], names))
 
 
 def _role(photo: Photo, unused: set[Photo], labelled: set[Photo]) -> Role:
@@ -127,7 +171,12 @@ def _write(extended: Extended) -> None:
     index, root = extended.index, extended.index.root
     try:
         if (root / BLOCKS).is_file():
-            write_blocks(root / BLOCKS, ((patch.folder, patch.stem, patch.photo) for patch in index.patches))
+            blocks = read_blocks(root / BLOCKS)  # also of patches that are not there at present
+            for patch in index.patches:
+                blocks.setdefault(patch.folder, {})[patch.stem] = patch.photo
+            write_blocks(
+                root / BLOCKS, ((folder, stem, block) for folder in blocks for stem, block in blocks[folder].items())
+            )
         write_split(extended.split, root / SPLITS)
         if (root / FILE_NAME).is_file():
             write_parts(root / FILE_NAME, index, [role.value for role in uses_of_patches(index, extended.split)])

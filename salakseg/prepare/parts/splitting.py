@@ -19,7 +19,17 @@ from salakseg.data.balance import missing_classes
 from salakseg.data.blocks import BLOCKS, GAP_ENDING, write_blocks
 from salakseg.data.patches import Patch, PatchIndex, Photo, index_patches
 from salakseg.data.spatial import GAP, TEST, VAL, SpatialDivision, SpatialPlan, divide_ground
-from salakseg.data.splits import HELD_OUT, SPLITS, Role, Split, SplitPlan, make_split, read_split, write_split
+from salakseg.data.splits import (
+    HELD_OUT,
+    SPLITS,
+    Role,
+    Split,
+    SplitPlan,
+    labelled_meanwhile,
+    make_split,
+    read_split,
+    write_split,
+)
 from salakseg.data.survey import Survey, survey_masks
 from salakseg.errors import DataError
 from salakseg.prepare.parts.footprints import FILE_NAME, Footprints, read_footprints, write_parts
@@ -134,13 +144,30 @@ def known_ground(index: PatchIndex, photos: Path | None = None, footprint_m: flo
     Raises:
         DataError: ``patches.gpkg`` or a photo cannot be read.
     """
+    found = known_footprints(index, photos, footprint_m)
+    return place_on_planes(found) if found is not None and found.known_N.all() else None
+
+
+def known_footprints(
+    index: PatchIndex, photos: Path | None = None, footprint_m: float | None = None
+) -> Footprints | None:
+    """What is known of the places of patches; None for nothing.
+
+    Args:
+        index: The patches.
+        photos: Folder of the photos that they were cut from, with GPS in their EXIF.
+        footprint_m: Ground that a photo shows from corner to corner, metres; by height and focal length if None.
+
+    Raises:
+        DataError: ``patches.gpkg`` or a photo cannot be read.
+    """
     path = index.root / FILE_NAME
     found = read_footprints(path, index) if path.is_file() else None
     if photos is not None and (found is None or not found.known_N.all()):
         by_name = index_patches(index.root, use_blocks=False)
         places = photo_footprints(by_name, find_photos(by_name, photos), footprint_m)
         found = places if found is None else found.or_else(places)
-    return place_on_planes(found) if found is not None and found.known_N.all() else None
+    return found
 
 
 def split_after_cutting(root: Path, class_map: ClassMap, photos: Path | None, bar: Bar = _no_bar) -> str:
@@ -178,6 +205,11 @@ def split_after_cutting(root: Path, class_map: ClassMap, photos: Path | None, ba
         return (
             f"attention: {path} is kept, but was made for other patches: {one.name} and {other.name}, of different "
             f"parts, show the same ground. Make it anew with: {anew}"
+        )
+    if fresh := len(labelled_meanwhile(index, split.roles)):
+        return (
+            f"attention: {path} is kept; {fresh:,} labelled patches of it are unlabelled data still, and "
+            f"`salakseg splits extend {root}` lets them join the labelled part"
         )
     return f"split: {path} is kept"
 
