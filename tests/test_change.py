@@ -1,6 +1,7 @@
 """What has changed between two maps."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import rasterio
 from helpers import command
 from numpy.typing import NDArray
 from pyproj import Geod
-from rasterio.transform import from_origin
+from rasterio.transform import array_bounds, from_origin
+from rasterio.warp import calculate_default_transform, reproject
 
 import salakseg.change.pair as pair_module
 from salakseg.change.compare import UNSURE_BELOW, Change, compare
@@ -180,3 +182,72 @@ def test_the_command(tmp_path: Path) -> None:
     command("diff", "old.tif", "new.tif", *files, cwd=tmp_path, status=1)
     found = json.loads(command("diff", "old.tif", "new.tif", "--json", cwd=tmp_path).stdout)
     assert found["pixels"] == BY_HAND
+
+
+def test_small_polygons_are_left_out_and_no_transition_takes_in_another(tmp_path: Path) -> None:
+    old = np.ones((12, 12), np.uint8)
+    new = old.copy()
+    new[1, 1] = 2  # 0.25 square metres on their own
+    new[4:8, 4:8] = 2  # four
+    new[8, 4] = 0  # another transition beside these
+    half = from_origin(430000, 9160000, 0.5, 0.5)
+    write_map(tmp_path / "old.tif", old, place=half)
+    write_map(tmp_path / "new.tif", new, place=half)
+    for least, wanted in ((100, []), (1, [("tree > soil", 4.0)]), (0, 3)):
+        flags = ["--out", "c.tif", "--polygons", "c.gpkg", "--min-area", least, "--overwrite"]
+        command("diff", "old.tif", "new.tif", *flags, cwd=tmp_path)
+        drawn = pyogrio.read_dataframe(tmp_path / "c.gpkg")
+        found = list(zip(drawn.class_name, drawn.area_m2.round(6), strict=True))
+        assert found == wanted if isinstance(wanted, list) else len(found) == wanted
+
+
+def test_a_finer_map_in_another_reference_system_counts_by_its_most_frequent_class(tmp_path: Path) -> None:
+    truth = np.random.default_rng(0).integers(1, 3, (8, 8)).astype(np.uint8)
+    write_map(tmp_path / "old.tif", truth)
+    fine = truth.repeat(20, 0).repeat(20, 1)
+    speckled = np.where(np.random.default_rng(1).random(fine.shape) < 0.2, 0, fine).astype(np.uint8)
+    place = from_origin(430000, 9160000, 0.5, 0.5)
+    degrees, width, height = calculate_default_transform(UTM, "EPSG:4326", 160, 160, *array_bounds(160, 160, place))
+    warped = np.full((height, width), 255, np.uint8)
+    reproject(
+        speckled, warped, src_transform=place, src_crs=UTM, dst_transform=degrees, dst_crs="EPSG:4326", dst_nodata=255
+    )
+    write_map(tmp_path / "new.tif", warped, crs="EPSG:4326", place=degrees)
+    change = compare(open_pair(tmp_path / "old.tif", tmp_path / "new.tif"))
+    assert change.pixels_KK.sum() == 64
+    assert change.share == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--out", "same.tif", "--matrix", "same.tif"], "would be written twice"),
+        (["--out", "same.gpkg", "--polygons", "same.gpkg"], "would be written twice"),
+        (["--out", "same.qml"], "would be written twice"),
+        (["--out", "sure.tif", "--old-confidence", "sure.tif", "--overwrite"], "is the input itself"),
+        (["--out", "styled.tif"], r"styled\.qml exists"),
+        (["--old-confidence", "gone.tif"], r"gone\.tif does not exist"),
+        (["--old-confidence", "old.tif"], "no raster of confidence in percent"),
+        (["--new-confidence", "beyond.tif"], "holds 180, and confidence is 0 to 100 percent"),
+    ],
+)
+def test_files_that_are_mixed_up_are_refused_and_stay(tmp_path: Path, flags: list[str], reason: str) -> None:
+    for name in ("old", "new"):
+        write_map(tmp_path / f"{name}.tif", OLD if name == "old" else NEW)
+        with rasterio.open(tmp_path / f"{name}.tif", "r+") as file:
+            file.write_colormap(1, {one.id: (*one.color, 255) for one in THREE.classes})
+    for name, percent in (("sure", 90), ("beyond", 180)):
+        write_map(tmp_path / f"{name}.tif", np.full((3, 4), percent, np.uint8))
+    (tmp_path / "styled.qml").write_text("mine")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    told = " ".join(command("diff", "old.tif", "new.tif", *flags, cwd=tmp_path, status=1).output.split())
+    assert re.search(reason, told), told
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_maps_without_a_reference_system_lie_where_their_transforms_say(tmp_path: Path) -> None:
+    old = write_map(tmp_path / "old.tif", OLD, crs=None)
+    assert compare(open_pair(old, write_map(tmp_path / "new.tif", NEW, crs=None))).pixels_KK.tolist() == BY_HAND
+    moved = write_map(tmp_path / "moved.tif", NEW, crs=None, place=from_origin(430010, 9160000, 10, 10))
+    with pytest.raises(RasterError, match="lie at different places and name no reference system"):
+        open_pair(old, moved)

@@ -29,9 +29,7 @@ def test_patches_of_a_folder(untrained_checkpoint: Path, plantation: Path, tmp_p
     for mask in sorted((root / "salak-1-2" / "masks").iterdir())[1:]:
         mask.unlink()
     index = index_patches(root)
-    photos = list(
-        index.photos()
-    )  # twelve of the first folder, all labelled, twelve of the second, one labelled
+    photos = list(index.photos())  # twelve of the first folder, all labelled, twelve of the second, one labelled
     roles = [Role.LABELLED] * 8 + [Role.GAP] * 2 + [Role.VAL] * 2 + [Role.LABELLED] + [Role.UNLABELLED] * 11
     before = Split(dict(zip(photos, roles, strict=True)))
     write_split(before, root / "splits.csv")

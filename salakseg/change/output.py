@@ -66,11 +66,13 @@ def sentences(change: Change) -> list[str]:
     if change.told_pixels:
         share = (change.unsure_pixels or 0) / change.told_pixels
         lines.append(
-            f"unsure: of {100 * share:.0f} % of the changed pixels one of the maps was less than "
-            f"{change.unsure_below} % sure"
+            f"unsure: on {100 * share:.0f} % of the changed pixels the confidence that was given is below "
+            f"{change.unsure_below} %"
         )
     elif change.unsure_pixels is None:
         lines.append("unsure: not known; give --old-confidence and --new-confidence, rasters that predict writes")
+    elif change.changed_pixels:
+        lines.append("unsure: not known; the confidence that was given shows none of the changed ground")
     lines.append(
         "These hectares are counted, and both maps' errors are in them: two maps that are each 90 % right can differ "
         "on up to 19 % of ground that never changed. For figures with intervals label a sample of points "

@@ -14,7 +14,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform as transform_points
@@ -94,6 +94,8 @@ def open_pair(old: Path, new: Path, class_mapping: ClassMap | None = None) -> Pa
     if (first.crs is None) != (second.crs is None):
         lost = first if first.crs is None else second
         raise RasterError(f"{lost.path} does not say where it lies, so it cannot be laid over the other map.")
+    if first.crs is None and not first.grid.almost_equals(second.grid):
+        raise RasterError(f"{old} and {new} lie at different places and name no reference system; give them their CRS.")
     base, other, grid_of = first, second, "old"
     if _pixel(second) > _pixel(first) * (1 + 1e-9):
         base, other, grid_of = second, first, "new"
@@ -131,6 +133,8 @@ def strips(pair: Pair, old_confidence: Path | None = None, new_confidence: Path 
                 for path, raster in zip(paths, rasters, strict=True):
                     reading = path
                     found.append(raster.read(1, window=window))
+                for path, percent_HW in zip(paths[2:], found[2:], strict=True):
+                    _refuse_beyond_percent(path, percent_HW)
                 confidence_HW = np.min(found[2:], axis=0) if len(found) > 2 else None
                 if confidence_HW is not None:  # where one is not known, neither is the lesser
                     confidence_HW[np.any([one == IGNORE_INDEX for one in found[2:]], axis=0)] = IGNORE_INDEX
@@ -141,11 +145,14 @@ def strips(pair: Pair, old_confidence: Path | None = None, new_confidence: Path 
 
 def _on_grid(stack: ExitStack, pair: Pair, path: Path, is_map: bool) -> Any:  # noqa: ANN401
     """A raster as it looks on the pair's grid."""
+    if not path.exists():
+        raise RasterError(f"{path} does not exist; check its name.")
     dataset = stack.enter_context(rasterio.open(path))
+    if not is_map and (dataset.dtypes != ("uint8",) or dataset.colorinterp[0] is ColorInterp.palette):
+        raise RasterError(f"{path} is no raster of confidence in percent; name what predict --confidence has written.")
     if pair.crs is None:
         return WarpedLess(dataset, pair)
-    finer = math.sqrt(abs(pair.transform.determinant)) / math.sqrt(abs(dataset.transform.determinant))
-    coarse = dataset.crs == pair.crs and finer >= _MAJORITY_FROM
+    coarse = _times_finer(dataset, pair) >= _MAJORITY_FROM
     many = Resampling.mode if is_map else Resampling.average
     return WarpedVRT(
         dataset,
@@ -158,6 +165,25 @@ def _on_grid(stack: ExitStack, pair: Pair, path: Path, is_map: bool) -> Any:  # 
         nodata=IGNORE_INDEX,
         src_crs=dataset.crs or pair.crs,
     )
+
+
+def _times_finer(dataset: Any, pair: Pair) -> float:  # noqa: ANN401
+    """Root of the number of a raster's pixels in a pixel of the grid's middle."""
+    col, row = pair.width / 2, pair.height / 2
+    x, y = _apply(pair.transform, np.array([col, col + 1, col]), np.array([row, row, row + 1]))
+    if dataset.crs is not None and dataset.crs != pair.crs:
+        x, y = (np.asarray(values) for values in transform_points(pair.crs, dataset.crs, x, y))
+    col_3, row_3 = _apply(~dataset.transform, x, y)
+    right, down = (np.array([col_3[n] - col_3[0], row_3[n] - row_3[0]]) for n in (1, 2))
+    return math.sqrt(abs(right[0] * down[1] - right[1] * down[0]))
+
+
+def _refuse_beyond_percent(path: Path, percent_HW: NDArray[np.uint8]) -> None:
+    beyond = percent_HW[(percent_HW > 100) & (percent_HW != IGNORE_INDEX)]
+    if beyond.size:
+        raise RasterError(
+            f"{path} holds {beyond[0]}, and confidence is 0 to 100 percent; name what predict --confidence has written."
+        )
 
 
 class WarpedLess:

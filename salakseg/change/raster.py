@@ -67,7 +67,7 @@ def write_change(
         change: What was counted.
         raster: The GeoTIFF, uint8: 0 unchanged, 255 where nothing was compared.
         polygons: The GeoPackage of what changed; None for none.
-        min_area_m2: Smallest polygon, square metres.
+        min_area_m2: Smallest polygon, square metres; smaller ones are left out.
         progress: Called with the rows done and the rows in all.
 
     Raises:
@@ -87,7 +87,7 @@ def write_change(
             if polygons is not None:
                 # Every pixel edge: smoothed, the small pieces that change is made of would lose half of their area
                 summary = write_polygons(
-                    only, polygons, legend, min_area_m2=min_area_m2, tolerance_px=0, overwrite=True
+                    only, polygons, legend, min_area_m2=min_area_m2, small="drop", tolerance_px=0, overwrite=True
                 )
             move_whole(whole, raster)
     except OSError as error:

@@ -21,7 +21,7 @@ def diff(
     new: Annotated[Path, typer.Argument(metavar="NEW", help="Land-cover map of after.")],
     out: Annotated[Path | None, typer.Option(help="GeoTIFF of the change to write, with its style for QGIS.")] = None,
     polygons: Annotated[Path | None, typer.Option(help="GeoPackage of what changed; needs --out.")] = None,
-    min_area: Annotated[float, typer.Option(min=0, help="Smallest polygon, square metres.")] = 1.0,
+    min_area: Annotated[float, typer.Option(min=0, help="Smallest polygon that is kept, square metres.")] = 1.0,
     matrix: Annotated[Path | None, typer.Option(help="CSV of the transition matrix, hectares.")] = None,
     old_confidence: Annotated[Path | None, typer.Option(help="What predict --confidence wrote with OLD.")] = None,
     new_confidence: Annotated[Path | None, typer.Option(help="The same of NEW.")] = None,
@@ -44,14 +44,13 @@ def diff(
     from salakseg.change.pair import open_pair
     from salakseg.change.raster import write_change
     from salakseg.classes import ClassMap
-    from salakseg.mapping.files import check_output, write_whole
+    from salakseg.mapping.files import check_outputs, write_whole
 
     if polygons is not None and out is None:
         raise typer.BadParameter("--polygons are made of the raster; name it with --out.")
-    for path in (out, polygons, matrix):
-        if path is not None:
-            for source in (old, new):
-                check_output(path, source, overwrite, "map")
+    outputs = [path for path in (out, out and out.with_suffix(".qml"), polygons, matrix) if path is not None]
+    sources = [path for path in (old, new, old_confidence, new_confidence) if path is not None]
+    check_outputs(outputs, sources, overwrite, "input")
     pair = open_pair(old, new, None if class_mapping is None else ClassMap.from_csv(class_mapping))
     with progress_bar("comparing", "rows") as progress:
         change = compare(pair, old_confidence, new_confidence, unsure_below, progress)

@@ -1,7 +1,5 @@
 """The files of a mapping: their names before the work begins, and what is made of a map when it is done."""
 
-import os
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +11,7 @@ from salakseg.classes import ClassMap
 from salakseg.cli.console import progress_bar, say, stdout
 from salakseg.errors import RasterError
 from salakseg.mapping.areas import areas_of, write_areas
-from salakseg.mapping.files import check_output, check_source
+from salakseg.mapping.files import check_output, check_source, refuse_twice
 from salakseg.mapping.finish import Outputs
 from salakseg.mapping.opening import SourceOptions, without_place
 from salakseg.mapping.summary import MapSummary
@@ -70,7 +68,7 @@ def plan_products(orthomosaics: list[Path], wanted: Products, *, overwrite: bool
         what = "say where its map goes with --out map.tif" if len(sources) == 1 else "give a folder with --out-dir"
         raise RasterError(f"{sources[0]}{' and others' * (len(sources) > 1)}: {what}.")
     tasks = [_task(source, wanted) for source in sources]
-    _refuse_clashes(tasks)
+    refuse_twice(path for task in tasks for path in (*task.outputs.by_layer.values(), *_derived(task)))
     for task in tasks:
         for path in (*task.outputs.by_layer.values(), *_derived(task)):
             for source in sources:  # that of another task is as dear
@@ -198,14 +196,3 @@ def _task(source: Path, wanted: Products) -> Task:
 
 def _derived(task: Task) -> list[Path]:
     return [path for path in (task.areas, task.polygons, task.preview) if path is not None]
-
-
-def _refuse_clashes(tasks: list[Task]) -> None:
-    names = Counter(
-        Path(os.path.normcase(path.resolve()))
-        for task in tasks
-        for path in (*task.outputs.by_layer.values(), *_derived(task))
-    )
-    twice = next((path for path, count in names.items() if count > 1), None)
-    if twice is not None:
-        raise RasterError(f"{twice} would be written twice; give the orthomosaics or the files different names.")

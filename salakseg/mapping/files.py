@@ -3,6 +3,8 @@
 import errno
 import os
 import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from salakseg import replacing
@@ -28,6 +30,30 @@ def check_output(path: Path, source: Path, overwrite: bool, what: str = "orthomo
     check_source(path, source, what)
     if path.exists() and not overwrite:
         raise RasterError(f"{path} exists; name another file or replace it with --overwrite.")
+
+
+def check_outputs(paths: Sequence[Path], sources: Sequence[Path], overwrite: bool, what: str) -> None:
+    """`check_output` of several files that one command writes, none of which may be another one.
+
+    Raises:
+        RasterError: A file cannot be written, is a source, exists and is not to be replaced, or is named twice.
+    """
+    for path in paths:
+        for source in sources:
+            check_output(path, source, overwrite, what)
+    refuse_twice(paths)
+
+
+def refuse_twice(paths: Iterable[Path]) -> None:
+    """Refuses files to write of which one would replace another.
+
+    Raises:
+        RasterError: Two have the same name.
+    """
+    names = Counter(Path(os.path.normcase(path.resolve())) for path in paths)
+    twice = next((path for path, count in names.items() if count > 1), None)
+    if twice is not None:
+        raise RasterError(f"{twice} would be written twice; give the files different names.")
 
 
 def check_source(path: Path, source: Path, what: str = "orthomosaic") -> None:

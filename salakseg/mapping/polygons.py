@@ -9,10 +9,11 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import rasterio
+import shapely
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.features import sieve
@@ -68,6 +69,7 @@ def write_polygons(
     class_map: ClassMap,
     *,
     min_area_m2: float = 1.0,
+    small: Literal["merge", "drop"] = "merge",
     tolerance_px: float = DEFAULT_TOLERANCE_PX,
     chunk: int = CHUNK,
     overwrite: bool = False,
@@ -86,6 +88,7 @@ def write_polygons(
         out: The GeoPackage to write, ``.gpkg``.
         class_map: The map's classes, K.
         min_area_m2: Smallest patch to keep, square metres; pixels if the map does not say where it lies. 0 keeps all.
+        small: What becomes of smaller patches: "merge" as said above, "drop" leaves them out and changes no other.
         tolerance_px: Square root of the area in pixels below which a bend of an edge is smoothed away; 0 keeps every
             pixel edge.
         chunk: Side of the chunks that are polygonized at once, pixels.
@@ -109,7 +112,7 @@ def write_polygons(
     check_output(out, land_cover, overwrite, "map")
     with gdal_settings(), _Map(land_cover, class_map) as source, _scratch(out) as folder:
         smallest_px = min_area_m2 if source.area_H is None else min_area_m2 / float(source.area_H.mean())
-        sieved_px = _sieve(source, Path(folder) / "sieved", smallest_px, out)
+        sieved_px = _sieve(source, Path(folder) / "sieved", smallest_px, out) if small == "merge" else 0
         layer = PolygonLayer(
             Path(folder) / out.name, out, class_map, Place(source.crs, source.transform, source.area_H)
         )
@@ -117,6 +120,9 @@ def write_polygons(
         finished = polygonize(source.read, source.height, source.width, chunk=chunk, tolerance_px=tolerance_px)
         _report(progress, 0, total)
         for done, (polygons, class_ids) in enumerate(finished, start=1):
+            if small == "drop":
+                large = shapely.area(polygons) > smallest_px - 1e-6  # their coordinates are pixels
+                polygons, class_ids = polygons[large], class_ids[large]
             layer.add(polygons, class_ids)
             _report(progress, done, total)
         layer.finish()
