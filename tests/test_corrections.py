@@ -62,6 +62,8 @@ def test_a_corrected_map_back_into_training(farms: Path) -> None:
     labels = ["--labels", "corrected.gpkg", "--reviewed", "area.gpkg"]
     told = command("prepare", "new.tif", *labels, "--out", "patches", "--patch", 32, cwd=farms).output
     assert "splits extend" in " ".join(told.split())
+    alone = command("prepare", "new.tif", *labels[2:], "--out", "elsewhere", cwd=farms, status=2)
+    assert "needs --labels" in " ".join(alone.output.split())
     before = read_roles(farms / "patches" / "splits.csv")
     command("splits", "extend", "patches", cwd=farms)
     index = index_patches(farms / "patches")

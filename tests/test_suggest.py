@@ -131,7 +131,7 @@ def test_conflicts_are_kept_and_the_list_ends_where_nothing_is_left() -> None:
 class Planted(Source):
     """Cells that were made up, a picture each."""
 
-    title, threads, side_m = "planted", 1, None
+    title, threads, side_m, step_m = "planted", 1, None, None
     about: dict[str, str] = {"root": "planted"}  # noqa: RUF012
 
     def __init__(self, photos: list[str], ground: list[tuple[float, float]] | None = None) -> None:
@@ -183,9 +183,18 @@ def test_a_store_goes_on_where_it_was_cut(tmp_path: Path) -> None:
     with records(source, tmp_path / "cells") as store:
         whole = store.read().copy()
     with (tmp_path / "cells" / "items.txt").open("r+b") as file:
-        file.truncate(3 * len("0.png\n") + 2)  # in the middle of the fourth name
+        file.truncate(3 * len("1\t0.png\n") + 4)  # in the middle of the fourth name
     with (tmp_path / "cells" / "cells.bin").open("ab") as file:
         file.write(b"half a record")
+    with CellStore(tmp_path / "cells", {}, 2, 2) as store:
+        assert store.names == ["0.png", "1.png", "2.png"]
+        np.testing.assert_array_equal(store.read(), whole[:3])
+    (tmp_path / "cells" / "cells.bin").write_bytes(whole[:2].tobytes())  # a power cut: the names had reached the disk
+    with CellStore(tmp_path / "cells", {}, 2, 2) as store:
+        assert store.names == ["0.png", "1.png"]
+        store.add(whole[2:3], ["2.png"])
+    with (tmp_path / "cells" / "items.txt").open("ab") as file:
+        file.write(b"4\t\xff\xfe.png\n")
     with CellStore(tmp_path / "cells", {}, 2, 2) as store:
         assert store.names == ["0.png", "1.png", "2.png"]
         np.testing.assert_array_equal(store.read(), whole[:3])

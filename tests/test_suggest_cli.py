@@ -1,6 +1,7 @@
 """``salakseg suggest`` as a user runs it."""
 
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
-from helpers import command
+from helpers import command, write_patch
 from PIL import Image
 from rasterio.transform import from_origin
 from shapely.geometry import Point, box
@@ -16,6 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from salakseg.data.patches import index_patches
 from salakseg.data.splits import Role, Split, read_split, write_split
+from salakseg.suggest.sources import PatchSource
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -136,3 +138,43 @@ def test_areas_of_an_orthomosaic_lie_on_what_is_strange(
     masks = sorted((out / mosaic.parent.name / "masks").glob("*.png"))
     assert len(masks) == 2
     assert all((np.asarray(Image.open(mask)) == 2).all() for mask in masks)
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["patches", "--bands", "3,2,1"], "are for orthomosaics; patches are taken as they are"),
+        (["patches", "--gsd", "0.1"], "are for orthomosaics; patches are taken as they are"),
+        (["patches", "--labelled", "areas.gpkg"], "are for orthomosaics; patches are taken as they are"),
+        (["field.tif", "--gap", "3"], "--splits and --gap are for patches"),
+        (["field.tif", "--splits", "splits.csv"], "--splits and --gap are for patches"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(
+    untrained_checkpoint: Path, tmp_path: Path, flags: list[str], reason: str
+) -> None:
+    write_patch(tmp_path / "patches", "site", "DJI_0001.png", np.zeros((70, 100), np.uint8), labelled=False)
+    done = command("suggest", *flags, "--model", untrained_checkpoint, cwd=tmp_path, status=2)
+    assert reason in " ".join(re.sub(r"[│╭╮╰╯─]", " ", done.output).split())
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_looked_at(
+    untrained_checkpoint: Path, tmp_path: Path
+) -> None:
+    write_patch(tmp_path / "patches", "site", "DJI_0001.png", np.zeros((70, 100), np.uint8), labelled=False)
+    (tmp_path / "file").touch()
+    flags = ["--out", tmp_path / "file" / "next", "--cache", tmp_path / "cache", "--model", untrained_checkpoint]
+    done = command("suggest", tmp_path / "patches", *flags, status=1)
+    assert "name another folder with --out" in " ".join(done.output.split())
+    assert not (tmp_path / "cache").exists()
+
+
+def test_patches_that_overlap_lie_less_than_their_side_apart(tmp_path: Path) -> None:
+    profile = {"driver": "GTiff", "count": 3, "height": 128, "width": 128, "dtype": "uint8", "crs": "EPSG:32749"}
+    with rasterio.open(tmp_path / "o.tif", "w", transform=from_origin(430000, 9160000, 0.1, 0.1), **profile) as file:
+        file.write(np.random.default_rng(0).integers(1, 255, (3, 128, 128)).astype(np.uint8))
+    for name, stride, step in (("beside", 32, 3.2), ("over", 16, 1.6)):
+        command("prepare", tmp_path / "o.tif", "--out", tmp_path / name, "--patch", 32, "--stride", stride)
+        source = PatchSource(index_patches(tmp_path / name), None, 64)
+        assert source.side_m == pytest.approx(3.2, rel=1e-2)
+        assert source.step_m == pytest.approx(step, rel=1e-2)

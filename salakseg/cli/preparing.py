@@ -127,6 +127,8 @@ def prepare(
 
     if resume and overwrite:
         raise typer.BadParameter("--resume goes on with what is there and --overwrite begins anew; give one of them.")
+    if labels is None and (all_touched or any((reviewed, class_column, layer, priority_column, priority))):
+        raise typer.BadParameter("--reviewed and what else is said of labels needs --labels; name them, too.")
     project = load_project()
     root = out or project.data_root
     if root is None:

@@ -23,6 +23,7 @@ RASTER = "Orthomosaics"
 MACHINE = "Machine"
 """Headings of the help text."""
 
+_GAP = 3  # as of a split
 _GPU_BATCH = 8  # batches of a CPU that a GPU takes at once
 
 
@@ -43,7 +44,9 @@ def suggest(
         typer.Option(min=1e-3, help="Side of an area: metres, or cells of a photo's grid where no ground is known."),
     ] = 25.0,
     rarity: Annotated[float, typer.Option(min=0, help="How much expected rare classes raise; 0 is off.")] = 1.0,
-    gap: Annotated[int, typer.Option(min=0, help="Photos beside a labelled one that show the same ground.")] = 3,
+    gap: Annotated[
+        int | None, typer.Option(min=0, help="Photos beside a labelled one that show the same ground. Default: 3.")
+    ] = None,
     distance: Annotated[
         float | None,
         typer.Option(min=0, help="Metres that count as the same ground, where it is known. Default: 1.5 sides."),
@@ -91,7 +94,7 @@ def suggest(
     from salakseg.network.torch_engine import TorchEngine
     from salakseg.project import load_project
     from salakseg.suggest.choose import Wish, choose, default_cache, look_at, open_stores
-    from salakseg.suggest.deliver import deliver
+    from salakseg.suggest.deliver import deliver, open_folder
     from salakseg.suggest.output import TABLE
     from salakseg.suggest.scan import AREA
 
@@ -103,6 +106,9 @@ def suggest(
     folder = out or (Path("suggest") if root is None else root / "suggest")
     if (folder / TABLE).exists() and not overwrite:
         raise DataError(f"{folder / TABLE} exists; name another folder with --out or replace it with --overwrite.")
+    of_rasters = (labelled, bands, scale, None if gsd == "auto" else gsd)
+    _refuse_flags(root is not None, of_patches=(splits, gap), of_rasters=of_rasters)
+    open_folder(folder)
     checkpoint = checkpoint_at(model) if model is not None else project.newest_best()
     engine = TorchEngine(checkpoint, pick_device(device.value), tile)
     say(f"model: {checkpoint}, runs on {engine.runs_on}")
@@ -115,7 +121,7 @@ def suggest(
         wanted: Unit = unit.value if unit is not None else ("photo" if root is not None else "area")
         if root is None and wanted == "photo":
             raise typer.BadParameter("an orthomosaic is no photo; take --unit area or patch.")
-        wish = Wish(count, wanted, _cells(area, sources), rarity, gap, distance)
+        wish = Wish(count, wanted, _cells(area, sources, wanted), rarity, _GAP if gap is None else gap, distance)
         stores = stack.enter_context(open_stores(sources, engine, cache or default_cache(folder)))
         pixels = AREA * (1 if engine.runs_on.endswith("cpu") else _GPU_BATCH)
         with progress_bar("looking", "pictures") as bar:
@@ -149,8 +155,6 @@ def _sources(
     from salakseg.suggest.mosaics import MosaicSource
 
     if root is not None:
-        if labelled is not None:
-            raise typer.BadParameter("--labelled is for orthomosaics; patches are labelled where they have a mask.")
         source, split = _patches(root, splits, engine)
         return [source], split
     files = [source.path for source in find_sources(given)]
@@ -182,13 +186,26 @@ def _split_file(root: Path, splits: Path | None) -> Path | None:
     return splits or (root / SPLITS if (root / SPLITS).is_file() else None)
 
 
-def _cells(area: float, sources: "list[Source]") -> int:
-    """Cells in a row of an area."""
-    sides = [source.side_m for source in sources if source.side_m is not None]
-    if not sides:
+def _refuse_flags(patches: bool, of_patches: tuple[Any, ...], of_rasters: tuple[Any, ...]) -> None:
+    """Flags that mean nothing for what is looked at."""
+    if patches and any(one is not None for one in of_rasters):
+        raise typer.BadParameter(
+            "--labelled, --gsd, --bands and --scale are for orthomosaics; patches are taken as they are, and are "
+            "labelled where they have a mask."
+        )
+    if not patches and any(one is not None for one in of_patches):
+        raise typer.BadParameter("--splits and --gap are for patches; of orthomosaics --labelled and --distance tell.")
+
+
+def _cells(area: float, sources: "list[Source]", unit: "Unit") -> int:
+    """Cells in a row of an area; the cells of patches that overlap lie less than their side apart."""
+    known = [(source.side_m, source.step_m) for source in sources if source.side_m is not None and source.step_m]
+    if not known:
         return max(1, math.floor(area))
-    cells = max(1, round(area / max(sides)))
-    say(f"an area is {cells} x {cells} cells, {cells * max(sides):.3g} m wide")
+    side, step = max(known)
+    cells = max(1, round((area - side) / step) + 1)
+    if unit == "area":
+        say(f"an area is {cells} x {cells} cells, {(cells - 1) * step + side:.3g} m wide")
     return cells
 
 

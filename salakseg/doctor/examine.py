@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from salakseg.doctor import libraries, places, torch_build, work
 from salakseg.doctor.finding import Finding, broken
-from salakseg.errors import first_line
+from salakseg.errors import SalaksegError, first_line
 
 CHECKS: Mapping[str, Callable[[], Finding]] = {
     "Python": libraries.python,
@@ -42,6 +42,8 @@ def examine(checks: Mapping[str, Callable[[], Finding]] = CHECKS) -> Iterator[tu
 
 
 def _failed(error: Exception) -> Finding:
+    if isinstance(error, SalaksegError):
+        return broken(str(error), "mend it as this says")
     if not isinstance(error, ImportError | OSError):
         remedy = "see the findings above; if they are all ok, install salakseg anew in a fresh environment"
     elif torch_build.import_fault():  # to install it blindly would bring a build without CUDA on Windows

@@ -79,7 +79,7 @@ def extras() -> Finding:
     wanted = ",".join(sorted(set(missing.values())))
     return Finding(
         good("").status,
-        f"{', '.join(missing)} not installed; only predict --dask needs them",
+        f"{', '.join(missing)} not installed; only predict --workers and --scheduler need them",
         f"if wanted: pip install 'salakseg[{wanted}]'",
     )
 

@@ -123,7 +123,10 @@ def _carry_out(request: Request, plan: Plan, progress: Progress) -> Summary:
     manifest.indexed = True
     manifest.write()
     if cut_now and request.labels is not None and not any_labels:
-        notes.append("the labels are of none of the sources that were cut; do they lie elsewhere, or bear other names?")
+        notes.append(
+            "the labels are of none of the sources that were cut; do they, or what --reviewed names, lie elsewhere, or "
+            "bear other names?"
+        )
     return _summary(request.root, plan, cut_now, notes, everything, failed)
 
 

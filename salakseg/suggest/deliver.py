@@ -1,5 +1,6 @@
 """From what was chosen to files: table, contact sheets, and what `train` or `prepare` go on from."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salakseg.data.splits import Split
+from salakseg.errors import DataError
 from salakseg.network.torch_engine import TorchEngine
 from salakseg.suggest.candidates import CandidateCell, cells_of
 from salakseg.suggest.choose import Chosen, Wish, precision_for
 from salakseg.suggest.mosaics import MosaicSource
-from salakseg.suggest.output import AREAS, TABLE, rows_of, write_areas, write_patch_lists, write_table
+from salakseg.suggest.output import AREAS, LIST, SPLIT, TABLE, rows_of, write_areas, write_patch_lists, write_table
 from salakseg.suggest.sheet import ON_A_SHEET, show_candidate, write_sheet
 from salakseg.suggest.sources import PatchSource, Source
 from salakseg.suggest.store import CellStore
@@ -43,6 +45,20 @@ class Files:
         return [path for path in (self.table, self.pictures, self.split, self.areas, *self.sheets) if path is not None]
 
 
+def open_folder(folder: Path) -> None:
+    """Makes the folder for the results, before anything is looked at in vain.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written ({error.strerror}); name another folder with --out.") from error
+
+
 def deliver(
     folder: Path,
     chosen: Chosen,
@@ -55,7 +71,7 @@ def deliver(
     """Writes everything; the table comes last, so that where it is the rest is there too.
 
     Args:
-        folder: Made if it is not there. Files of earlier suggestions are replaced.
+        folder: It is there, see `open_folder`. Files of earlier suggestions are removed.
         chosen: What was chosen.
         wish: What was wanted.
         sources: One of patches, or orthomosaics.
@@ -69,9 +85,8 @@ def deliver(
     Raises:
         DataError, RasterError: A file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("sheet-*.png"):
-        old.unlink()
+    for old in (*folder.glob("sheet-*.png"), *(folder / name for name in (TABLE, LIST, SPLIT, AREAS))):
+        old.unlink(missing_ok=True)
     rows = rows_of(chosen, sources, engine.class_map, wish.unit)
     key_M4 = chosen.found.key_M4[list(chosen.places)]
     cells = _cells(sources, stores, wish, key_M4)

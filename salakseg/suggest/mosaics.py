@@ -56,7 +56,7 @@ class MosaicSource(Source):
             across_down = self.mosaic.pixel_m or (1.0, 1.0)
             self.unit_m = step * (across_down[1], across_down[0])
             self._tile = grid.rows.tile
-            self.side_m = float(self._tile * np.sqrt(self.unit_m.prod()))
+            self.side_m = self.step_m = float(self._tile * np.sqrt(self.unit_m.prod()))
             down_N2 = (self.place_N2 + 0.5) * self._tile * self.unit_m
             self.ground_N2 = np.stack([down_N2[:, 1], -down_N2[:, 0]], axis=1)
             self.labelled_N = self._labelled(labelled)

@@ -53,6 +53,7 @@ class Source(ABC):
         labelled_N: Which pictures are labelled, bool.
         ground_N2: Where each lies in metres east and north of some point, float64; NaN where nobody knows.
         side_m: Side of a cell on the ground in metres; None if unknown.
+        step_m: From one cell to the next of its row, metres; less than the side where cells overlap.
     """
 
     title: str
@@ -64,6 +65,7 @@ class Source(ABC):
     labelled_N: NDArray[np.bool_]
     ground_N2: NDArray[np.float64]
     side_m: float | None
+    step_m: float | None
 
     @abstractmethod
     def read(self, number: int) -> list[Cell]:
@@ -109,6 +111,7 @@ class PatchSource(Source):
         self.base_N = np.array([number[patch.photo_key] for patch in self.patches], np.int64)
         self.place_N2 = np.array([_place(patch) for patch in self.patches], np.int64).reshape(-1, 2)
         self.ground_N2, self.side_m = _ground(index, self.patches)
+        self.step_m = _step(self.base_N, self.place_N2, self.ground_N2) or self.side_m
 
     def read(self, number: int) -> list[Cell]:
         """The cells of a patch; black areas do not count: `salakseg prepare` paints what is not valid black."""
@@ -171,6 +174,16 @@ def _ground(index: PatchIndex, patches: Sequence[Patch]) -> tuple[NDArray[np.flo
     ground_N2 = corner_N42.mean(axis=1)
     edge_N2 = corner_N42[known_N, 1] - corner_N42[known_N, 0]
     return ground_N2, float(np.median(np.hypot(edge_N2[:, 0], edge_N2[:, 1])))
+
+
+def _step(base_N: NDArray[np.int64], place_N2: NDArray[np.int64], ground_N2: NDArray[np.float64]) -> float | None:
+    """Metres from a patch to the next one of its row; None where there is no such pair."""
+    order = np.lexsort((place_N2[:, 1], place_N2[:, 0], base_N))
+    base_N, place_N2, ground_N2 = base_N[order], place_N2[order], ground_N2[order]
+    beside_N = (np.diff(base_N) == 0) & (np.diff(place_N2[:, 0]) == 0) & (np.diff(place_N2[:, 1]) == 1)
+    apart_N = np.hypot(*np.diff(ground_N2, axis=0).T)[beside_N]
+    apart_N = apart_N[np.isfinite(apart_N)]
+    return float(np.median(apart_N)) if len(apart_N) else None
 
 
 def photo_name(photo: Photo) -> str:

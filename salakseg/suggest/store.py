@@ -1,8 +1,9 @@
 """Cells on disk, as they come: a pass over hundreds of thousands of pictures can end anywhere and go on there.
 
 A folder with three files: ``about.json`` (what the cells were made with), ``cells.bin`` (records one behind the
-other), ``items.txt`` (names of the pictures that are done, a line each). A name is written after its cells, so that
-cells without a name are left-overs of an interruption and are cut off when the folder is opened again.
+other), ``items.txt`` (a line for each picture that is done: the number of cells up to its last one, a tab, its name). A
+line is written after the cells. So when the folder is opened again, cells without a line are known as left-overs of an
+interruption, and a line whose cells did not reach the disk is, too.
 """
 
 import json
@@ -38,7 +39,7 @@ class CellStore:
     def __init__(self, folder: Path, about: Mapping[str, Any], classes: int, channels: int) -> None:
         self.record = cell_type(classes, channels)
         self._cells, self._items, head = (folder / name for name in ("cells.bin", "items.txt", "about.json"))
-        text = json.dumps({**about, "record": str(self.record)}, sort_keys=True, indent=1)
+        text = json.dumps({**about, "format": 2, "record": str(self.record)}, sort_keys=True, indent=1)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not head.is_file() or head.read_text(encoding="utf-8") != text:
@@ -49,7 +50,7 @@ class CellStore:
                 partial = head.with_name(".about.json.partial")
                 partial.write_text(text, encoding="utf-8")
                 os.replace(partial, head)
-            self.names = self._cut_back()
+            self.names, self._count = self._cut_back()
             self._cells_file, self._items_file = self._cells.open("ab"), self._items.open("ab")
         except OSError as error:
             raise DataError(f"{folder} cannot be written ({error}); name another folder with --cache.") from error
@@ -71,14 +72,18 @@ class CellStore:
         Raises:
             DataError: The disk is full.
         """
+        places = np.arange(len(self.names), len(self.names) + len(finished))
+        ends = self._count + np.searchsorted(cells["item"], places, side="right")  # items come in ascending order
         try:
             self._cells_file.write(cells.tobytes())
             self._cells_file.flush()
-            self._items_file.write("".join(f"{name}\n" for name in finished).encode())
+            lines = (f"{end}\t{name}\n" for end, name in zip(ends.tolist(), finished, strict=True))
+            self._items_file.write("".join(lines).encode())
             self._items_file.flush()
         except OSError as error:
             raise DataError(f"{self._cells} cannot be written ({error}); is the disk full?") from error
         self.names.extend(finished)
+        self._count += len(cells)
 
     def read(self) -> NDArray[Any]:
         """All records, read from the disk where they are looked at."""
@@ -86,17 +91,25 @@ class CellStore:
             return np.zeros(0, self.record)
         return np.memmap(self._cells, self.record, mode="r")
 
-    def _cut_back(self) -> list[str]:
-        """Removes what is incomplete at the files' ends; returns the names that are whole."""
-        content = self._items.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        names = whole.decode().splitlines()
-        os.truncate(self._items, len(whole))
-        size = self.record.itemsize
-        count = self._cells.stat().st_size // size
-        if count:
-            item_N = np.memmap(self._cells, self.record, mode="r", shape=(count,))["item"]
-            count = int(np.searchsorted(item_N, len(names)))  # items come in ascending order
-            del item_N  # Windows truncates no file that is mapped
-        os.truncate(self._cells, count * size)
-        return names
+    def _cut_back(self) -> tuple[list[str], int]:
+        """Removes what is incomplete at the files' ends; returns the names that are whole, and how many cells."""
+        there = self._cells.stat().st_size // self.record.itemsize
+        names: list[str] = []
+        count = length = 0
+        for line in self._items.read_bytes().splitlines(keepends=True):
+            end, _, name = line.partition(b"\t")
+            if not (line.endswith(b"\n") and end.isdigit() and count <= int(end) <= there and _is_text(name)):
+                break
+            names.append(name[:-1].decode())
+            count, length = int(end), length + len(line)
+        os.truncate(self._items, length)
+        os.truncate(self._cells, count * self.record.itemsize)
+        return names, count
+
+
+def _is_text(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
