@@ -121,10 +121,10 @@ def _check_georeference(dataset: Any, path: Path, allow_no_crs: bool) -> None:  
     if not dataset.crs:
         raise RasterError(
             f"{path} names no coordinate reference system; assign it with `gdal_edit.py -a_srs EPSG:CODE {path}`, "
-            "or map it without one by --allow-no-crs."
+            "or let predict or prepare take it without one by --allow-no-crs."
         )
     if dataset.transform.is_identity:
         raise RasterError(
             f"{path} does not say where its pixels lie; export it with its georeference (or its world file beside it), "
-            "or map it without one by --allow-no-crs."
+            "or let predict or prepare take it without one by --allow-no-crs."
         )
