@@ -89,7 +89,9 @@ def test_the_curve_holds_every_round(tmp_path: Path, capsys: pytest.CaptureFixtu
         }
         write_json(tmp_path / "runs" / f"{name}.json", record)
     assert suggest.main(["--report", "--out", str(tmp_path)]) == 0
-    assert "suggest  round 1:         110 px, mIoU 0.4000 (1 seed)" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "suggest  round 1:         110 px, mIoU 0.4000 (1 seed)" in told
+    assert "suggest over random, mean of 1 rounds: +10.0 points by seed" in told
     lines = (tmp_path / "curve.csv").read_text().splitlines()
     assert len(lines) == 1 + 4
     assert (tmp_path / "curve.png").stat().st_size > 1000

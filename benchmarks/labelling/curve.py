@@ -3,7 +3,7 @@
 import csv
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ def write_curve(out: Path, say: Callable[[str], None]) -> None:
             scores = [row["miou_without_background"] for row in mine]
             pixels = statistics.fmean(row["labelled_pixels"] for row in mine)
             say(f"{strategy:8} round {number}: {pixels:11,.0f} px, mIoU {_spread(scores)}")
+    for line in _over_random(rows):
+        say(line)
 
 
 def _rows(out: Path) -> list[dict[str, Any]]:
@@ -65,6 +67,25 @@ def _rows(out: Path) -> list[dict[str, Any]]:
         }
         for (strategy, seed, number), record in sorted(found.items())
     ]
+
+
+def _over_random(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Each strategy's mean over all rounds less that of random squares, seed by seed, where both are whole."""
+    rounds = max(row["round"] for row in rows)
+    means: dict[str, dict[int, float]] = {}
+    for strategy, seed in sorted({(row["strategy"], row["seed"]) for row in rows}):
+        mine = [row for row in rows if (row["strategy"], row["seed"]) == (strategy, seed) and row["round"] > 0]
+        if len(mine) == rounds:
+            means.setdefault(strategy, {})[seed] = statistics.fmean(row["miou_without_background"] for row in mine)
+    for strategy, of_seed in means.items():
+        both = sorted(of_seed.keys() & means.get("random", {}).keys())
+        if strategy != "random" and both:
+            apart = [of_seed[seed] - means["random"][seed] for seed in both]
+            told = ", ".join(f"{100 * value:+.1f}" for value in apart)
+            yield (
+                f"{strategy} over random, mean of {rounds} rounds: {told} points by seed, "
+                f"{100 * statistics.fmean(apart):+.1f} in the mean"
+            )
 
 
 def _spread(scores: list[float]) -> str:
