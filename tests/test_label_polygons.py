@@ -12,7 +12,7 @@ import rasterio
 import shapely
 from affine import Affine
 from helpers import SHARED_DATA
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from label_files import PLACES, SOURCE, burned, grid_at, opened, photo_grid, whole, write_json, write_shapes
 from rasterio.crs import CRS
@@ -93,6 +93,7 @@ def test_any_window_equals_gdal_on_the_whole(
 
 
 @quick
+@example([(0, 1), (1, 0), (0, 0), (1, 5), (0, 5)], (2, 0, 1, 1))
 @given(
     st.lists(st.tuples(st.integers(-8, 48), st.integers(-8, 48)), min_size=3, max_size=30),
     st.tuples(st.integers(0, 19), st.integers(0, 19), st.integers(1, 20), st.integers(1, 20)),

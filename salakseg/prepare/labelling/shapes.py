@@ -185,7 +185,15 @@ def needed_vertices(
         return ring_V2
     x, y = ring_V2[:-1, 0], ring_V2[:-1, 1]
     side = np.select([y < top, y > bottom, x < left, x > right], [1, 2, 3, 4], 0)
-    kept = ring_V2[:-1][(side == 0) | (side != np.roll(side, 1)) | (side != np.roll(side, -1))]
+    needed = (side == 0) | (side != np.roll(side, 1)) | (side != np.roll(side, -1))
+    if not needed.any():
+        return ring_V2[:0]
+    # By the turn at its lowest vertex, of several the rightmost, GDAL tells which way round a ring runs, and by that
+    # which of the edges that lead exactly through centres it fills
+    lowest = np.flatnonzero(y == y.min())
+    turn = lowest[np.argmax(x[lowest])]
+    needed[[turn - 1, turn, (turn + 1) % len(needed)]] = True
+    kept = ring_V2[:-1][needed]
     return np.concatenate([kept, kept[:1]])
 
 
