@@ -94,6 +94,7 @@ def test_any_window_equals_gdal_on_the_whole(
 
 @quick
 @example([(0, 1), (1, 0), (0, 0), (1, 5), (0, 5)], (2, 0, 1, 1))
+@example([(0, 1), (2, 1), (-1, 0), (1, 5), (0, 5), (0, 0)], (2, 0, 1, 1))
 @given(
     st.lists(st.tuples(st.integers(-8, 48), st.integers(-8, 48)), min_size=3, max_size=30),
     st.tuples(st.integers(0, 19), st.integers(0, 19), st.integers(1, 20), st.integers(1, 20)),

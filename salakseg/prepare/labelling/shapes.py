@@ -189,10 +189,14 @@ def needed_vertices(
     if not needed.any():
         return ring_V2[:0]
     # By the turn at its lowest vertex, of several the rightmost, GDAL tells which way round a ring runs, and by that
-    # which of the edges that lead exactly through centres it fills
+    # which of the edges that lead exactly through centres it fills; where that is not one turn, by the whole ring
     lowest = np.flatnonzero(y == y.min())
-    turn = lowest[np.argmax(x[lowest])]
-    needed[[turn - 1, turn, (turn + 1) % len(needed)]] = True
+    turn = int(lowest[np.argmax(x[lowest])])
+    three = [turn - 1, turn, (turn + 1) % len(needed)]
+    (one_x, two_x), (one_y, two_y) = np.diff(x[three]), np.diff(y[three])
+    if one_x * two_y == two_x * one_y or np.count_nonzero(x[lowest] == x[turn]) > 1:
+        return ring_V2
+    needed[three] = True
     kept = ring_V2[:-1][needed]
     return np.concatenate([kept, kept[:1]])
 
