@@ -116,7 +116,7 @@ def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
         axes.plot([x / 1e6 for x, _ in points], [y for _, y in points], color=f"C{place}", label=strategy)
     axes.set_xlabel("labelled pixels, millions")
     axes.set_ylabel("validation mIoU without class 0")
-    axes.legend(title="mean over seeds; dots: seeds")
+    figure.legend(title="mean over seeds; dots: seeds", loc="outside lower center", ncols=5)
     axes.set_title(NOTE, fontsize=8)
     axes.grid(alpha=0.3)
     figure.savefig(path)
