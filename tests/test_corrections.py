@@ -142,16 +142,30 @@ def test_photos_that_were_labelled_since_join_the_labelled_part(clean_set: Path,
 
 
 def test_roles_of_photos_that_are_away_for_a_while_stay(clean_set: Path, farms: Path) -> None:
-    flight = shutil.copytree(clean_set, farms / "flight")
-    ground = farms / "patches"  # divided by place
-    for root, folder in ((flight, "salak-1-1"), (ground, next(p.parent.name for p in ground.glob("*/images")))):
+    by_place = farms / "patches"
+    for root in (shutil.copytree(clean_set, farms / "flight"), by_place):
         before = read_roles(root / "splits.csv")
-        (root / folder).rename(farms / "away")
-        (root / "other" / "images").mkdir(parents=True)
-        Image.new("RGB", (32, 32), (9, 99, 9)).save(root / "other" / "images" / "DJI_0001_patch_000_000.png")
-        extended = extend_split(root)
-        assert extended.joined + extended.placeless == 1
-        (farms / "away").rename(root / folder)
+        for role in (Role.LABELLED, Role.VAL):
+            lines = (root / "splits.csv").read_bytes()
+            index = index_patches(root)
+            moved = [patch for patch in index.patches if before.get(patch.photo_key) is role]
+            (farms / "away").mkdir()
+            for number, patch in enumerate(moved):
+                index.image_path(patch).rename(farms / "away" / str(number))
+            other = root / "other" / "images" / f"DJI_0001_patch_000_00{len(role)}.png"
+            other.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), (9, 99, 9)).save(other)
+            if role is Role.VAL:
+                with pytest.raises(DataError, match=r"held-out photos of .* are not there"):
+                    extend_split(root)
+                assert (root / "splits.csv").read_bytes() == lines
+                other.unlink()
+            else:
+                extended = extend_split(root)
+                assert extended.joined + extended.placeless == 1
+            for number, patch in enumerate(moved):
+                (farms / "away" / str(number)).rename(index.image_path(patch))
+            (farms / "away").rmdir()
         assert not extend_split(root).changes
         after = read_split(root / "splits.csv", index_patches(root)).roles
         assert {photo: after[photo] for photo in before} == before

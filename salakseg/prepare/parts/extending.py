@@ -38,7 +38,7 @@ class Extended:
 
     Attributes:
         index: The patches.
-        split: Their roles, and those of photos that are not there at present.
+        split: Their roles, and those of other photos that are not there at present.
         joined: New patches that join training.
         labelled: Patches with a mask whose photos were unlabelled data so far.
         unused: New patches that lie too near to a held-out part.
@@ -70,8 +70,8 @@ def extend_split(root: Path, gap: int = 3, photos: Path | None = None, footprint
         footprint_m: Ground that a photo shows from corner to corner, metres; by height and focal length if None.
 
     Raises:
-        DataError: There is no split, it holds nothing out, the ground of what it holds out is needed and not known, or
-            a file is damaged or cannot be written.
+        DataError: There is no split, it holds nothing out, what it holds out is not there or its ground is needed and
+            not known, or a file is damaged or cannot be written.
     """
     path = root / SPLITS
     if not path.is_file():
@@ -79,6 +79,13 @@ def extend_split(root: Path, gap: int = 3, photos: Path | None = None, footprint
     roles, index = read_roles(path), index_patches(root)
     if not set(HELD_OUT) & set(roles.values()):
         raise DataError(f"{path} holds nothing out; make it anew with: salakseg splits make {root} --overwrite")
+    present = set(index.photos())
+    away = [photo for photo, role in roles.items() if role in HELD_OUT and photo not in present]
+    if away:
+        raise DataError(
+            f"{len(away):,} held-out photos of {path} are not there, the first is {'/'.join(away[0])}, so what lies "
+            "near them cannot be told; bring their patches back, or take their lines out of the file."
+        )
     new_N = np.array([patch.photo_key not in roles for patch in index.patches], bool)
     held_out_N = np.array([roles.get(patch.photo_key) in HELD_OUT for patch in index.patches], bool)
     footprints = known_footprints(index, photos, footprint_m)
