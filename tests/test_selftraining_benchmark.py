@@ -325,6 +325,13 @@ def test_watching_pseudo_labels_leaves_the_labeller_as_it_was(prepared: Path, tm
         assert torch.equal(tensor, before[name]), name
 
 
+@pytest.mark.parametrize(("method", "kept"), [("phase4", True), ("unimatch2", False)])
+def test_only_what_a_run_may_go_back_to_is_written(prepared: Path, tmp_path: Path, method: str, kept: bool) -> None:
+    trainer = _trainer(job_of(tiny(method), prepared, tmp_path))
+    trainer.run(lambda done, total: None)
+    assert trainer.run_folder.best.is_file() == kept
+
+
 def test_precision_of_pseudo_labels_by_hand() -> None:
     figures = pseudo_figures(np.array([[6, 2], [1, 3]]), valid=24)
     assert figures == {"kept_share": 0.5, "precision": 0.75, "kept_pixels": [7, 5], "right_pixels": [6, 3]}

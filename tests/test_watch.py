@@ -93,8 +93,8 @@ def test_a_run_measures_judges_and_shows_itself(tmp_path: Path) -> None:
 def test_guard_goes_back_and_a_resumed_run_knows(tmp_path: Path) -> None:
     data, run = write_plantation(tmp_path / "patches"), tmp_path / "run"
     said: list[str] = []
-    wanted = request(data, run, health__action="guard", health__falling=2, health__rollbacks=1, selftraining__start=1)
-    trainer = start_run(wanted, said.append, quiet)
+    guard = {"health__action": "guard", "health__falling": 2, "health__rollbacks": 1}
+    trainer = start_run(request(data, run, selftraining__start=1, schedule__iterations=10, **guard), said.append, quiet)
     give_scores(trainer, [0.5, 0.6, 0.4, 0.4, 0.4])
     best: dict[str, Tensor] = {}
 
@@ -103,8 +103,10 @@ def test_guard_goes_back_and_a_resumed_run_knows(tmp_path: Path) -> None:
             best.update({name: value.clone() for name, value in trainer.network.state_dict().items()})
         if done == 8:
             assert all(torch.equal(value, best[name]) for name, value in trainer.network.state_dict().items())
+            raise KeyboardInterrupt
 
-    trainer.run(stop)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(stop)
     assert trainer.iteration == 8  # the count went on
     (event,) = events(run, "rollback")
     assert (event["iteration"], event["to"], event["weight_factor"], event["rollbacks"]) == (8, 4, 0.5, 1)
@@ -113,6 +115,15 @@ def test_guard_goes_back_and_a_resumed_run_knows(tmp_path: Path) -> None:
     last = load_checkpoint(run / "checkpoints" / "last.pt")
     assert (last.iteration, last.training["watch"]["weight_factor"], len(last.history)) == (8, 0.5, 4)
     assert all(torch.equal(value, best[name]) for name, value in last.student.items())
+
+
+def test_at_the_end_guard_has_nothing_left_to_go_back_for(tmp_path: Path) -> None:
+    data, run = write_plantation(tmp_path / "patches"), tmp_path / "run"
+    wanted = request(data, run, health__action="guard", health__falling=2, selftraining__start=1)
+    trainer = start_run(wanted, quiet, quiet)
+    give_scores(trainer, [0.5, 0.6, 0.4, 0.4])
+    trainer.run(quiet)
+    assert (trainer.iteration, events(run, "rollback")) == (8, [])
 
 
 def test_half_the_weight_is_what_the_next_step_learns_with(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class Observer:
             self._board.show(verdict, log)
             decision = verdict.action, verdict.reason
         action, reason = trainer.fabric.broadcast(decision)
-        if action == "roll back":
+        if action == "roll back" and not trainer.is_last:  # at the end there is nothing left to do better
             roll_back(trainer, reason, log)
         elif action == "stop":
             self.stop_reason = reason

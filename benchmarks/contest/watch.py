@@ -109,7 +109,8 @@ class Watch(Validation):
         """Confusion matrix of every image, and the labeller's answers held against the labels.
 
         Returns:
-            False: the trainer need not write a checkpoint, the best weights are kept here.
+            Whether the trainer shall write a checkpoint of this best network: only where it may go back to it, since
+            the weights are kept here.
         """
         seconds = self.trainer.clock.stretch()
         device = fabric.device
@@ -134,7 +135,7 @@ class Watch(Validation):
         self.evaluation = {"part": "val", "patches": len(self.pictures), "matrix": total.counts.tolist()}
         kept = "" if pseudo is None else f", kept {pseudo['kept_share']:.3f}, right {pseudo['precision'] or 0:.3f}"
         self.say(f"step {iteration}: mIoU {values['miou_without_background']:.4f}{' best' if better else ''}{kept}")
-        return False
+        return better and self.trainer.recipe.health.action == "guard"
 
     def _confusion(self, model: nn.Module, picture: Picture, device: torch.device) -> ConfusionMatrix:
         matrix = ConfusionMatrix(len(self.data.class_map))
