@@ -8,13 +8,14 @@ import base64
 import hashlib
 import importlib.resources
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from salakseg.classes import ClassMap
 from salakseg.evaluate.chart_style import inline_svg
@@ -125,6 +126,11 @@ def render_html(report: Report) -> str:
     return text
 
 
+def _code(text: str) -> Markup:
+    """A sentence whose commands, in backticks, are shown as such."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
 def _environment(report: Report) -> Environment:
     environment = Environment(
         loader=FunctionLoader(_template),
@@ -140,6 +146,7 @@ def _environment(report: Report) -> Environment:
         "points": points_text,
         "count": count_text,
         "raw": _raw,
+        "code": _code,
         "heat": _heat_class,
         "css": css_color,
         "ink": readable_ink,

@@ -99,7 +99,7 @@ def test_the_page_says_what_was_measured() -> None:
     page = Parsed(render_html(report))
     assert page.open == []
     for sentence in (report.title, report.caption, *report.remarks, verdict_of(report).text):
-        assert " ".join(sentence.split()) in page.words
+        assert " ".join(sentence.replace("`", "").split()) in page.words  # commands stand as code
     for name in OVERALL:
         assert f"{TITLES[name]} {figure_text(report.metrics.overall_value(name))}" in page.words
         assert range_text(*report.interval(name).ends) in page.words
@@ -156,6 +156,12 @@ def test_names_are_escaped_and_nothing_is_asked_of_the_network() -> None:
     assert all(name in parsed.words for name in (*odd_names().names, EVIL)) and "49" not in odd_names().names
     assert [tag for tag, _ in parsed.tags].count("script") == 1
     assert not any(tag == "img" and attributes.get("src") == "x" for tag, attributes in parsed.tags)
+
+
+def test_commands_stand_as_code_and_names_beside_them_are_escaped() -> None:
+    page = render_html(measured_report(notes=(f"{EVIL} wants `salakseg report --split val`.",)))
+    assert "<code>salakseg report --split val</code>" in page
+    assert "`" not in Parsed(page).words and EVIL not in page
 
 
 def test_only_the_page_s_own_script_may_run() -> None:

@@ -121,6 +121,10 @@ def test_areas_of_an_orthomosaic_lie_on_what_is_strange(
     for object_at in STRANGE:
         assert areas.contains(middle(*object_at)).sum() == 1
 
+    draw([box(440000, 9159998, 440006, 9159999)], tmp_path / "elsewhere.gpkg")
+    result = command(*arguments, "-n", 2, "--out", tmp_path / "far", "--labelled", tmp_path / "elsewhere.gpkg")
+    assert "lies on none of the orthomosaics given, so nothing counts as labelled" in " ".join(result.output.split())
+
     # what is labelled already, in another reference system, is not suggested again
     draw([field, middle(*STRANGE[0]).buffer(3)], tmp_path / "labels.gpkg")
     command(*arguments, "-n", 2, "--out", tmp_path / "two", "--labelled", tmp_path / "labels.gpkg")

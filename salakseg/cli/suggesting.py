@@ -158,7 +158,13 @@ def _sources(
         source, split = _patches(root, splits, engine)
         return [source], split
     files = [source.path for source in find_sources(given)]
-    return [stack.enter_context(MosaicSource(path, engine, settings, labelled)) for path in files], None
+    sources = [stack.enter_context(MosaicSource(path, engine, settings, labelled)) for path in files]
+    if labelled is not None and not any(source.labelled_N.any() for source in sources):
+        say(
+            f"attention: {labelled} lies on none of the orthomosaics given, so nothing counts as labelled; see whether it "
+            "is the right file and in the right reference system"
+        )
+    return sources, None
 
 
 def _patches(root: Path, splits: Path | None, engine: "TorchEngine") -> "tuple[PatchSource, Split | None]":
