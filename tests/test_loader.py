@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, command, write_patch
+from helpers import TINY, command, write_patch, write_plantation
 from hypothesis import given
 from hypothesis import strategies as st
 from training import quiet, tiny_request
@@ -26,7 +26,7 @@ from salakseg.data.splits import Role
 from salakseg.errors import DataError
 from salakseg.network.checkpoint import load_checkpoint
 from salakseg.train.data import Batch, PatchStream, Steps, step_batches
-from salakseg.train.sampling import ByRarity, Shuffled, class_probabilities
+from salakseg.train.sampling import ByFolder, ByRarity, Shuffled, class_probabilities
 from salakseg.train.start import Request, start_run
 
 
@@ -155,6 +155,39 @@ def test_every_patch_once_before_any_again(count: int, seed: int, data: st.DataO
         assert sorted(found[p] for p in range(epoch * count, (epoch + 1) * count)) == list(range(count))
     attempts = [order.draw(positions[0], attempt) for attempt in range(count)]
     assert sorted(attempts) == list(range(count)), "attempts reach every patch"
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(0, 2**31), st.data())
+def test_every_folder_once_a_round_and_of_each_every_patch_once_before_any_again(
+    sizes: list[int], seed: int, data: st.DataObject
+) -> None:
+    folders = [f"flight {number}" for number, size in enumerate(sizes) for _ in range(size)]
+    folders = data.draw(st.permutations(folders))
+    order, rounds = ByFolder(folders, seed), 2 * max(sizes)
+    positions = data.draw(st.permutations(range(rounds * len(sizes))))
+    found = {position: order.draw(position, 0) for position in positions}
+    by_round = [[found[r * len(sizes) + place] for place in range(len(sizes))] for r in range(rounds)]
+    assert all(sorted(folders[n] for n in drawn) == sorted(set(folders)) for drawn in by_round)
+    for folder in set(folders):
+        mine = [n for drawn in by_round for n in drawn if folders[n] == folder]
+        own = [n for n, name in enumerate(folders) if name == folder]
+        for start in range(0, rounds - len(own) + 1, len(own)):
+            assert sorted(mine[start : start + len(own)]) == own
+    drawn = {order.draw(positions[0], attempt) for attempt in range(max(sizes))}
+    assert drawn == {n for n, name in enumerate(folders) if name == folders[found[positions[0]]]}
+
+
+def test_small_folders_are_not_pushed_aside_where_the_recipe_says_so(tmp_path: Path) -> None:
+    root = write_plantation(tmp_path / "patches")
+    write_patch(root, "salak-1-3", "DJI_0900_patch_000_000.png", np.zeros((48, 48), np.uint8), labelled=False)
+
+    def drawn_from(sampling: str) -> Counter[str]:
+        wanted = request(root, tmp_path / sampling, selftraining__sampling=sampling)
+        stream = start_run(wanted, quiet, quiet)._stream(Role.UNLABELLED)
+        return Counter(stream.patches[stream.order.draw(position, 0)].folder for position in range(90))
+
+    assert drawn_from("folders") == {"salak-1-2": 45, "salak-1-3": 45}
+    assert drawn_from("patches") == {"salak-1-2": 80, "salak-1-3": 10}
 
 
 PIXELS = st.lists(st.lists(st.integers(0, 1000), min_size=3, max_size=3), min_size=1, max_size=12).filter(

@@ -36,7 +36,7 @@ from salakseg.train.parts import part_sizes
 from salakseg.train.pseudo import Labeller, Target
 from salakseg.train.recipe import Recipe
 from salakseg.train.run import RunFolder, RunLog, SilentLog
-from salakseg.train.sampling import ByRarity, Order
+from salakseg.train.sampling import ByFolder, ByRarity, Order
 from salakseg.train.schedule import make_optimizer, rate_factor, selftraining_weight, set_rate
 from salakseg.train.skipped import Skipped
 from salakseg.train.skipping import step_if_finite
@@ -275,6 +275,8 @@ class Trainer:
         order: Order | None = None
         if role is Role.LABELLED and config.sampling == "rarity":
             order = ByRarity(data.patch_pixels, config.rarity_temperature, seed)
+        if role is Role.UNLABELLED and self.recipe.selftraining.sampling == "folders":
+            order = ByFolder([patch.folder for patch in data.part(role)], seed)
         return PatchStream(
             replace(data.index, patches=(), orphan_masks=()),  # what is not drawn from need not travel to workers
             data.part(role),

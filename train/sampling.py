@@ -3,6 +3,7 @@
 Axes: N patch, K class.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
 
@@ -43,6 +44,32 @@ class Shuffled:
             self._order = np.random.default_rng([self._seed, _EPOCH, epoch]).permutation(self._count)
             self._epoch = epoch
         return int(self._order[(place + attempt) % self._count])
+
+
+class ByFolder:
+    """Every folder once in each round of as many draws as there are folders, in another order each time.
+
+    Within a folder each patch comes once before any comes again, so those of small folders come more often.
+
+    Args:
+        folders_N: Folder of each patch.
+        seed: Seed.
+    """
+
+    def __init__(self, folders_N: Sequence[str], seed: int) -> None:
+        self._seed = seed
+        members: dict[str, list[int]] = {}
+        for number, folder in enumerate(folders_N):
+            members.setdefault(folder, []).append(number)
+        self._members = [np.array(numbers) for numbers in members.values()]
+        self._rounds = Shuffled(len(members), seed)
+        self._within = [Shuffled(len(numbers), seed + 1 + f) for f, numbers in enumerate(self._members)]
+
+    def draw(self, position: int, attempt: int = 0) -> int:
+        """See `Order`; an attempt gives the folder's next patch."""
+        folder = self._rounds.draw(position)
+        number = self._within[folder].draw(position // len(self._members), attempt)
+        return int(self._members[folder][number])
 
 
 class ByRarity:

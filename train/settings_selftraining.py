@@ -21,6 +21,9 @@ class SelfTrainingConfig(Section):
     weight: float = Field(default=1.0, ge=0.0)
     """Weight of the loss on pseudo-labels beside the supervised one."""
 
+    sampling: Literal["patches", "folders"] = "patches"
+    """``patches``: every unlabelled patch once before any again; ``folders``: every folder as often as any other, so
+    that large orthomosaics do not push small ones aside."""
     labeller: Literal["student", "teacher"] = "student"
     """Who labels the weak view: the network being trained, or its moving average."""
     labeller_heads: Literal["prob", "diversenet"] = "prob"
