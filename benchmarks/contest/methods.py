@@ -86,6 +86,7 @@ ABLATIONS: dict[str, Method] = {
         {"selftraining": {"keep": "fixed", "thresholds": 0.95, "background_threshold": 0.95}}
     ),
     "phase4-no-disagreement": _without({"selftraining": {"disagreement": 0.0}}),
+    "phase4-by-patch": _without({"selftraining": {"sampling": "patches"}}),
     "phase4-no-guard": _without({"health": {"action": "warn"}}),
     "phase4-mean-of-heads": _without({"loss": {"heads": "mean"}, "selftraining": {"heads": "mean"}}),
 }
