@@ -161,10 +161,10 @@ def _sources(
     sources = [stack.enter_context(MosaicSource(path, engine, settings, labelled)) for path in files]
     if labelled is not None and not any(source.labelled_N.any() for source in sources):
         say(
-            f"attention: {labelled} lies on none of the orthomosaics given, so nothing counts as labelled; see whether it "
-            "is the right file and in the right reference system"
+            f"attention: {labelled} lies on none of the orthomosaics given, so nothing counts as labelled; see whether "
+            "it is the right file and in the right reference system"
         )
-    return sources, None
+    return [*sources], None
 
 
 def _patches(root: Path, splits: Path | None, engine: "TorchEngine") -> "tuple[PatchSource, Split | None]":
