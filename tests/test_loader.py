@@ -173,8 +173,10 @@ def test_every_folder_once_a_round_and_of_each_every_patch_once_before_any_again
         own = [n for n, name in enumerate(folders) if name == folder]
         for start in range(0, rounds - len(own) + 1, len(own)):
             assert sorted(mine[start : start + len(own)]) == own
-    drawn = {order.draw(positions[0], attempt) for attempt in range(max(sizes))}
-    assert drawn == {n for n, name in enumerate(folders) if name == folders[found[positions[0]]]}
+    first = folders[found[positions[0]]]
+    attempts = [order.draw(positions[0], attempt) for attempt in range(len(folders))]
+    assert {folders[n] for n in attempts[: folders.count(first)]} == {first}
+    assert sorted(attempts) == list(range(len(folders))), "attempts reach every patch, also of a folder that is damaged"
 
 
 def test_small_folders_are_not_pushed_aside_where_the_recipe_says_so(tmp_path: Path) -> None:

@@ -57,7 +57,6 @@ class ByFolder:
     """
 
     def __init__(self, folders_N: Sequence[str], seed: int) -> None:
-        self._seed = seed
         members: dict[str, list[int]] = {}
         for number, folder in enumerate(folders_N):
             members.setdefault(folder, []).append(number)
@@ -66,8 +65,11 @@ class ByFolder:
         self._within = [Shuffled(len(numbers), seed + 1 + f) for f, numbers in enumerate(self._members)]
 
     def draw(self, position: int, attempt: int = 0) -> int:
-        """See `Order`; an attempt gives the folder's next patch."""
+        """See `Order`; attempts give the folder's next patches, and beyond them those of other folders."""
         folder = self._rounds.draw(position)
+        while attempt >= len(self._members[folder]):
+            attempt -= len(self._members[folder])
+            folder = (folder + 1) % len(self._members)
         number = self._within[folder].draw(position // len(self._members), attempt)
         return int(self._members[folder][number])
 

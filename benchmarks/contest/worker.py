@@ -118,7 +118,6 @@ def _finish(job: Job, trainer: ContestTrainer, seconds: float) -> None:
             "class_pixels": trainer.data.class_pixels.tolist(),
             "environment": _environment(job),
             "seconds": seconds,
-            "rollbacks": trainer.watch.rollbacks,
             "curve": [{k: v for k, v in record.items() if k != "images"} for record in history],
             "validation": {
                 "best": {"iteration": best["iteration"], "images": best["images"]},
