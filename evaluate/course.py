@@ -48,7 +48,7 @@ class Course:
         ce_counts, dice_counts: Whether the recipe trains on them.
         selftraining: Whether self-training took part in the steps that were logged.
         start, weight: First step of self-training and its weight.
-        labeller, class_weighted, background_threshold, least_threshold: See `Plan`.
+        labeller, class_weighted, keep, background_threshold, least_threshold: See `Plan`.
     """
 
     score_name: str
@@ -91,6 +91,7 @@ class Course:
     weight: float
     labeller: str | None
     class_weighted: bool | None
+    keep: str | None
     background_threshold: float
     least_threshold: float
 
@@ -226,6 +227,7 @@ def course_of(history: TrainingHistory) -> Course:
         weight=_known(plan.selftraining_weight),
         labeller=plan.labeller,
         class_weighted=plan.class_weighted,
+        keep=plan.keep,
         background_threshold=_known(plan.background_threshold),
         least_threshold=_known(plan.least_threshold),
     )

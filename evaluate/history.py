@@ -57,8 +57,9 @@ class Plan:
         selftraining_weight: Weight of the loss on pseudo-labels.
         labeller: Who labels, "student" or "teacher".
         class_weighted: Whether class weights act on pseudo-labels.
-        background_threshold: Least confidence of a background pixel, 0 to 1.
-        least_threshold: The lowest of the thresholds of the classes from 1 on, 0 to 1.
+        keep: What says which pseudo-labels count, such as "fixed" for thresholds of the recipe.
+        background_threshold: Least confidence of a background pixel, 0 to 1; None also where thresholds are not fixed.
+        least_threshold: The lowest of the thresholds of the classes from 1 on, 0 to 1; the same.
     """
 
     iterations: int | None = None
@@ -73,6 +74,7 @@ class Plan:
     selftraining_weight: float | None = None
     labeller: str | None = None
     class_weighted: bool | None = None
+    keep: str | None = None
     background_threshold: float | None = None
     least_threshold: float | None = None
 
@@ -89,7 +91,8 @@ class Plan:
         class_weighted = _flag(selftraining, "class_weighted")
         if loss.get("class_weights") == "none":
             class_weighted = False  # there are no weights that could apply to pseudo-labels
-        labeller = selftraining.get("labeller")
+        labeller, keep = selftraining.get("labeller"), selftraining.get("keep")
+        thresholds = selftraining if keep in (None, "fixed") else {}  # the others have no effect
         return cls(
             iterations=_count(schedule, "iterations"),
             warmup=_count(schedule, "warmup"),
@@ -103,8 +106,9 @@ class Plan:
             selftraining_weight=_number(selftraining, "weight"),
             labeller=labeller if isinstance(labeller, str) else None,
             class_weighted=class_weighted,
-            background_threshold=_number(selftraining, "background_threshold"),
-            least_threshold=_least(selftraining.get("thresholds")),
+            keep=keep if isinstance(keep, str) else None,
+            background_threshold=_number(thresholds, "background_threshold"),
+            least_threshold=_least(thresholds.get("thresholds")),
         )
 
     def rate_share(self, iteration: int) -> float:

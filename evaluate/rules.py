@@ -78,6 +78,19 @@ HIGH_THRESHOLD = 0.90
 """A threshold from which on raising it further is no remedy."""
 
 
+KEEP_MORE = {
+    "fixed": "Lower the thresholds of the classes (selftraining.thresholds).",
+    "adaptive": "Lower the least threshold of the classes (selftraining.adaptive_floor).",
+    "share": "Raise the share that is kept of each class (selftraining.kept_share).",
+}
+KEEP_LESS = {
+    "fixed": "Raise the thresholds until clearly less is kept, for instance --set selftraining.thresholds=0.9.",
+    "adaptive": "Raise the least threshold of the classes, for instance --set selftraining.adaptive_floor=0.9.",
+    "share": "Lower the share that is kept of each class, for instance --set selftraining.kept_share=0.5.",
+}
+"""Remedies by what says which pseudo-labels count (selftraining.keep)."""
+
+
 def past(iterations: int, c: Course) -> float:
     """One of the field team's edges for a plan.
 
@@ -131,7 +144,11 @@ def _lower(c: Course) -> str:
             "Do not lower the thresholds: too little of what passes them is right already. Give the labeller more to "
             "learn from first: a later selftraining.start, or more labels."
         )
-    return "Lower the thresholds of the classes (selftraining.thresholds)."
+    return KEEP_MORE.get(c.keep or "fixed", KEEP_MORE["fixed"])
+
+
+def _raise(c: Course) -> str:
+    return KEEP_LESS.get(c.keep or "fixed", KEEP_LESS["fixed"])
 
 
 _COMPARE = (
@@ -264,7 +281,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         KEPT, "warning", lambda c: c.kept > KEPT_ALL,
         _KEPT_IS + ": the thresholds filter nothing, so lowering them cannot help.",
-        "Raise the thresholds until clearly less is kept, for instance --set selftraining.thresholds=0.9.",
+        _raise,
     ),
     # Kept over classes from 1 on is at most this, so the team's lower bands hold here too.
     Rule(KEPT, "critical", lambda c: c.kept < KEPT_CRITICAL, _KEPT_IS + ": it is all but dead.", _lower),

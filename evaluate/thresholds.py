@@ -152,9 +152,9 @@ def analyse_thresholds(
 
 
 def present_thresholds(recipe: Mapping[str, Any], classes: int) -> list[float] | None:
-    """The thresholds of a run's resolved recipe, background first; None if it does not self-train with this many."""
+    """The thresholds of a run's resolved recipe, background first; None if none take part, or not this many."""
     settings = recipe.get("selftraining", {})
-    if not settings.get("enabled", False):
+    if not settings.get("enabled", False) or settings.get("keep", "fixed") != "fixed":
         return None
     given = settings.get("thresholds", ())
     others = [float(given)] * (classes - 1) if isinstance(given, int | float) else [float(value) for value in given]

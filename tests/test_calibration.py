@@ -168,7 +168,8 @@ def test_the_thresholds_of_a_recipe_are_read_as_training_reads_them() -> None:
     for name in recipe_names():
         recipe = load_recipe(name)
         found = present_thresholds(recipe.model_dump(mode="json"), K)
-        assert found == (recipe.selftraining.threshold_of_each(K) if recipe.selftraining.enabled else None)
+        fixed = recipe.selftraining.enabled and recipe.selftraining.keep == "fixed"
+        assert found == (recipe.selftraining.threshold_of_each(K) if fixed else None)
     single = load_recipe("v3", [{"selftraining": {"thresholds": 0.9}}])
     assert present_thresholds(single.model_dump(mode="json"), 4) == [0.0, 0.9, 0.9, 0.9]
     assert present_thresholds(load_recipe("v3").model_dump(mode="json"), 4) is None

@@ -341,6 +341,16 @@ def test_thresholds_that_filter_nothing_are_not_lowered_even_if_few_pixels_are_o
 
 
 @pytest.mark.parametrize(
+    ("keep", "setting"),
+    [("fixed", "selftraining.thresholds"), ("adaptive", "adaptive_floor"), ("share", "selftraining.kept_share")],
+)
+def test_the_remedy_names_a_setting_that_has_an_effect(keep: str, setting: str) -> None:
+    plan = Plan(keep=keep)
+    assert setting in finding(TrainingHistory(kept_share=((5, 0.005),), plan=plan), KEPT).advice
+    assert setting in finding(TrainingHistory(kept_share=((5, 0.97),), plan=plan), KEPT).advice
+
+
+@pytest.mark.parametrize(
     ("train", "band"),
     [
         *((0.5, "good"), (0.599, "good"), (0.6, "between"), (0.65, "between"), (0.651, "warning")),

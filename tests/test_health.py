@@ -182,6 +182,11 @@ def test_thresholds_are_not_to_be_lowered_where_pseudo_labels_are_wrong() -> Non
     assert "Do not lower the thresholds: only 60 %" in wrong.change
     swallowed = last(run_of(RISING, step_kept_share=0.97, step_kept_share_foreground=0.005), KEPT_FOREGROUND)
     assert "Raise the thresholds" in swallowed.change
+    share = Plan.from_recipe(load_recipe("phase2", [{"selftraining": {"keep": "share"}}]).model_dump(mode="json"))
+    assert "selftraining.kept_share" in last(run_of(RISING, **few), KEPT_FOREGROUND, share).change
+    swallowing = {"step_kept_pixels": [[71, 29]] * 4, "labelled_share": [[0.4, 0.6]] * 4}
+    assert "selftraining.thresholds" in last(run_of(RISING, **swallowing), BALANCE).change
+    assert "thresholds" not in last(run_of(RISING, **swallowing), BALANCE, share).change
 
 
 def test_advice_of_one_evaluation_does_not_contradict_itself() -> None:

@@ -62,9 +62,12 @@ def test_a_recipe_gives_the_plan() -> None:
         selftraining_weight=1.0,
         labeller="student",
         class_weighted=True,
+        keep="fixed",
         background_threshold=0.0,
         least_threshold=0.55,
     )
+    share = Plan.from_recipe(load_recipe("v3", [{"selftraining": {"keep": "share"}}]).model_dump(mode="json"))
+    assert (share.keep, share.background_threshold, share.least_threshold) == ("share", None, None)
     assert Plan.from_recipe(load_recipe("quick").model_dump(mode="json")).class_weighted is False  # no class weights
 
 

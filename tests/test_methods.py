@@ -24,6 +24,7 @@ from salakseg.train.objective import Objective
 from salakseg.train.pseudo import Labeller, Target
 from salakseg.train.recipe import Recipe, load_recipe
 from salakseg.train.start import Request, start_run
+from salakseg.train.thresholds import AdaptiveThresholds
 
 B, N, K, H, W = 2, 3, 3, 4, 5
 CPU = torch.device("cpu")
@@ -247,6 +248,8 @@ def confident(values_K: list[list[float]]) -> Logits:
 def test_adaptive_thresholds_follow_each_class_between_floor_and_ceiling() -> None:
     config = recipe_of("phase4", keep="adaptive", adaptive_momentum=0.5, adaptive_floor=0.6, adaptive_ceiling=0.9)
     labeller = Labeller(config.selftraining.model_copy(update={"disagreement": 0.0}), 3, CPU)
+    thresholds = labeller.thresholds
+    assert isinstance(thresholds, AdaptiveThresholds)
     valid = torch.ones(1, 1, 4, dtype=torch.bool)
     first = confident([[0.98, 0.01, 0.01], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.48, 0.26, 0.26]])
     target, _ = labeller.label(first, valid)
@@ -255,18 +258,50 @@ def test_adaptive_thresholds_follow_each_class_between_floor_and_ceiling() -> No
     second = confident([[0.995, 0.003, 0.002]] * 3 + [[0.3, 0.4, 0.3]])
     target, _ = labeller.label(second, valid)
     mean_0 = (0.25 * 0.73 + 0.5 * 0.995) / 0.75
-    assert float(labeller.mean_K[0] / labeller.seen_K[0]) == pytest.approx(mean_0, rel=1e-5)
+    assert float(thresholds.mean_K[0] / thresholds.seen_K[0]) == pytest.approx(mean_0, rel=1e-5)
     mean_1 = (0.25 * 0.75 + 0.5 * 0.4) / 0.75  # 0.517, below the floor
-    assert float(labeller.mean_K[1] / labeller.seen_K[1]) == pytest.approx(mean_1, rel=1e-5)
+    assert float(thresholds.mean_K[1] / thresholds.seen_K[1]) == pytest.approx(mean_1, rel=1e-5)
     assert target.label_BHW.tolist() == [[[0, 0, 0, 255]]]
     third, _ = labeller.label(
         confident([[0.2, 0.59, 0.21], [0.19, 0.61, 0.2], [0.91, 0.05, 0.04], [0.1, 0.1, 0.8]]), valid
     )
     assert third.label_BHW.tolist()[0][0][:2] == [255, 1]
-    state = labeller.state()
     other = Labeller(labeller.config, 3, CPU)
-    other.load_state(state)
-    assert torch.equal(other.mean_K, labeller.mean_K)
+    other.load_state(labeller.state())
+    assert torch.equal(other.thresholds.values_K(), thresholds.values_K())
+
+
+def test_of_every_class_the_same_share_is_kept() -> None:
+    config = recipe_of("phase4", keep="share", kept_share=0.5, adaptive_momentum=0.5, disagreement=0.0).selftraining
+    labeller = Labeller(config, 3, CPU)
+    sure = [[0.992, 0.004, 0.004], [0.972, 0.018, 0.01], [0.952, 0.028, 0.02], [0.932, 0.038, 0.03]]
+    unsure = [[0.1, 0.602, 0.298], [0.15, 0.552, 0.298], [0.2, 0.502, 0.298], [0.26, 0.452, 0.288]]
+    outside = [0.1, 0.1, 0.8]
+    valid = torch.tensor([[[True] * 8 + [False]]])
+    target, counts = labeller.label(confident([*sure, *unsure, outside]), valid)
+    # half of each class, although the surest pixel of class 1 is less sure than any of class 0
+    assert target.label_BHW.tolist() == [[[0, 0, 255, 255, 1, 1, 255, 255, 255]]]
+    assert counts["kept_pixels"].tolist() == [2, 2, 0]
+    assert labeller.thresholds.values_K().tolist() == pytest.approx([0.97, 0.55, 0.995])  # lower edges of their bins
+    # An answer less sure of class 0: the four pixels before count a quarter each now, these four a half, together 3.
+    # The four before and the first of these are the surest half
+    less = [[0.792, 0.108, 0.1], [0.772, 0.128, 0.1], [0.752, 0.148, 0.1], [0.732, 0.168, 0.1]]
+    target, _ = labeller.label(confident([*less, *unsure, outside]), valid)
+    assert target.label_BHW.tolist()[0][0][:4] == [0, 255, 255, 255]
+    other = Labeller(config, 3, CPU)
+    other.load_state(labeller.state())
+    assert torch.equal(other.thresholds.values_K(), labeller.thresholds.values_K())
+
+
+def test_a_share_of_one_keeps_all_and_a_new_class_waits_until_it_is_seen() -> None:
+    config = recipe_of("phase4", keep="share", kept_share=1.0, disagreement=0.0).selftraining
+    labeller = Labeller(config, 3, CPU)
+    valid = torch.ones(1, 1, 2, dtype=torch.bool)
+    answer = confident([[0.9, 0.05, 0.05], [0.3, 0.3, 0.4]])
+    looked_at, _ = labeller.label(answer, valid, learn=False)
+    assert looked_at.label_BHW.tolist() == [[[255, 255]]]
+    learned, _ = labeller.label(answer, valid)
+    assert learned.label_BHW.tolist() == [[[0, 2]]]
 
 
 def trainer_of(folder: Path, name: str, **selftraining: Any) -> Trainer:

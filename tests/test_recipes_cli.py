@@ -107,6 +107,7 @@ def test_every_condition_is_met_by_some_recipe_or_change() -> None:
     changes: list[dict[str, object]] = [
         {},
         {"selftraining": {"strong": 1.0, "mix": "cutmix", "keep": "adaptive", "enabled": True, "start": 0}},
+        {"selftraining": {"keep": "share"}},
         {"data": {"sampling": "rarity"}, "health": {"action": "guard"}, "loss": {"focal": 1.0, "heads_frozen": 1}},
     ]
     recipes = [load_recipe(name, [change]) for name in ("v3", "supervised") for change in changes]

@@ -315,9 +315,10 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(prepared: Path, fi
 
 def test_watching_pseudo_labels_leaves_the_labeller_as_it_was(prepared: Path, tmp_path: Path) -> None:
     trainer = _trainer(job_of(tiny("phase4"), prepared, tmp_path))
-    trainer.labeller.mean_K.fill_(0.3)
-    trainer.labeller.seen_K.fill_(0.5)
+    for tensor in trainer.labeller.state().values():
+        tensor.fill_(0.3)
     before = {name: tensor.clone() for name, tensor in trainer.labeller.state().items()}
+    assert before
     assert isinstance(trainer.validation, Watch)
     figures = trainer.validation._pseudo_labels(torch.device("cpu"))
     assert sum(figures["kept_pixels"]) == round(figures["kept_share"] * 2 * 48 * 56)

@@ -302,7 +302,7 @@ def test_a_step_does_what_the_paper_says(tmp_path: Path) -> None:
     assert trainer.ema.updates == 1
     own, live = trainer.ema.model.state_dict(), trainer.network.state_dict()
     assert all(torch.equal(own[name], value) for name, value in live.items())  # the first update copies
-    assert trainer.labeller.thresholds_K.tolist() == pytest.approx([0.0, 0.60, 0.65, 0.70, 0.65, 0.55, 0.60])
+    assert trainer.labeller.thresholds.values_K().tolist() == pytest.approx([0.0, 0.60, 0.65, 0.70, 0.65, 0.55, 0.60])
     assert 0 <= float(record["kept_share_foreground"]) <= float(record["kept_share"]) <= 1
 
 
@@ -312,7 +312,7 @@ def test_class_weights_on_pseudo_labels_are_a_setting(tmp_path: Path) -> None:
     for weighted in (True, False):
         wanted = request(data, tmp_path / str(weighted), selftraining__class_weighted=weighted, loss__dice=0.0)
         trainer = start_run(wanted, quiet, quiet)
-        trainer.labeller.thresholds_K.zero_()
+        trainer.labeller.thresholds.values_K().zero_()
         weights_K = torch.arange(1.0, 8.0) ** 3  # the small data's own weights are nearly even
         trainer.objective = replace(trainer.objective, class_weights_K=weights_K)
         trainer.iteration = 5

@@ -56,6 +56,10 @@ KEEP_FIXED = Condition('selftraining.keep = "fixed"', lambda r: r.selftraining.k
 KEEP_ADAPTIVE = Condition(
     'selftraining.keep = "adaptive"', lambda r: r.selftraining.keep == "adaptive", ("selftraining.keep",)
 )
+KEEP_SHARE = Condition('selftraining.keep = "share"', lambda r: r.selftraining.keep == "share", ("selftraining.keep",))
+KEEP_LEARNED = Condition(
+    'selftraining.keep = "adaptive" or "share"', lambda r: r.selftraining.keep != "fixed", ("selftraining.keep",)
+)
 HEADS = Condition("several heads in network.head_dropout", _several_heads, ("network.head_dropout",))
 MULTI_SCALE = Condition("augment.multi_scale = true", lambda r: r.augment.multi_scale, ("augment.multi_scale",))
 BALANCED = Condition(
@@ -135,7 +139,8 @@ COUNTS_WHEN: dict[str, tuple[Condition, ...]] = {
     "selftraining.thresholds": (KEEP_FIXED,),
     "selftraining.adaptive_floor": (KEEP_ADAPTIVE,),
     "selftraining.adaptive_ceiling": (KEEP_ADAPTIVE,),
-    "selftraining.adaptive_momentum": (KEEP_ADAPTIVE,),
+    "selftraining.adaptive_momentum": (KEEP_LEARNED,),
+    "selftraining.kept_share": (KEEP_SHARE,),
     "selftraining.disagreement": (HEADS,),
     "selftraining.class_weighted": (BALANCED,),
     "selftraining.heads": (HEADS,),

@@ -18,6 +18,7 @@ from salakseg.evaluate.rules import (
     GAP_CRITICAL,
     GAP_GOOD,
     GAP_WARNING,
+    KEEP_MORE,
     KEPT,
     KEPT_ALL,
     KEPT_CRITICAL,
@@ -105,7 +106,19 @@ def _lower(s: Situation) -> str:
             f"Do not lower the thresholds: only {s.now.precision:.0%} of what passes them is right already. Give the "
             "labeller more to learn from first: a later selftraining.start, or more labels."
         )
-    return "Lower the thresholds of the classes (selftraining.thresholds)."
+    return KEEP_MORE.get(s.plan.keep or "fixed", KEEP_MORE["fixed"])
+
+
+def _less_of_the_class(s: Situation) -> str:
+    if s.plan.keep in ("share", "adaptive"):
+        return s.causes(
+            "See whether the unlabelled photos show so much of it; if not, label a few photos where the labeller takes "
+            "something else for it (salakseg suggest)."
+        )
+    return s.causes(
+        "Raise the threshold of that class (selftraining.thresholds, for background "
+        "selftraining.background_threshold), and see whether the unlabelled photos show so much of it."
+    )
 
 
 def _filter_more(s: Situation) -> str:
@@ -184,11 +197,7 @@ RULES: tuple[Rule, ...] = (
     Rule(TREND, "good", lambda s: s.precision_streak == 0 and s.now.precision >= 0, "The precision keeps up."),
     Rule(
         BALANCE, "warning", lambda s: s.swallower is not None, "{s.swallowed} of the labelled ones.",
-        "A class that swallows others among the pseudo-labels soon does so in the map.",
-        lambda s: s.causes(
-            "Raise the threshold of that class (selftraining.thresholds, for background "
-            "selftraining.background_threshold), and see whether the unlabelled photos show so much of it."
-        ),
+        "A class that swallows others among the pseudo-labels soon does so in the map.", _less_of_the_class,
     ),
     Rule(
         BALANCE, "good", lambda s: s.now.divergence >= 0,

@@ -11,6 +11,7 @@ from torch import Tensor
 from salakseg.classes import BACKGROUND, IGNORE_INDEX
 from salakseg.network.heads import Logits, combine_heads, disagreement
 from salakseg.train.settings_selftraining import SelfTrainingConfig
+from salakseg.train.thresholds import State, make_thresholds
 
 
 class Target(NamedTuple):
@@ -36,17 +37,13 @@ class Labeller:
         device: Where the answers lie.
 
     Attributes:
-        thresholds_K: Least confidence of each class in ``fixed``, float32, 0 to 1; 1 keeps none.
-        mean_K: Moving mean of the confidence of the pixels of each predicted class, float32.
-        seen_K: How much of this mean is data; it starts from nothing (Kingma and Ba's bias correction).
+        thresholds: Least confidence of each class.
     """
 
     def __init__(self, config: SelfTrainingConfig, num_classes: int, device: torch.device) -> None:
         self.config = config
-        thresholds = config.threshold_of_each(num_classes) if config.enabled else [0.0] * num_classes
-        self.thresholds_K = torch.tensor(thresholds, device=device)
-        self.mean_K = torch.zeros(num_classes, device=device)
-        self.seen_K = torch.zeros(num_classes, device=device)
+        self.num_classes = num_classes
+        self.thresholds = make_thresholds(config, num_classes, device)
 
     @torch.no_grad()
     def label(self, logits: Logits, valid_BHW: Tensor, learn: bool = True) -> tuple[Target, dict[str, Tensor]]:
@@ -55,7 +52,7 @@ class Labeller:
         Args:
             logits: The answer.
             valid_BHW: Which pixels exist, bool; augmentation brings in some from outside the picture.
-            learn: Whether the moving mean follows this answer; not so where it is only looked at.
+            learn: Whether the thresholds follow this answer; not so where it is only looked at.
 
         Returns:
             The targets, and for the log ``kept_share`` and ``kept_share_foreground`` (shares of the valid pixels that
@@ -66,42 +63,27 @@ class Labeller:
             Logits(logits.heads_BNKHW.float(), logits.mean_BKHW.float()), self.config.labeller_heads
         )
         confidence_BHW, label_BHW = prob_BKHW.max(dim=1)
-        if learn and self.config.keep != "fixed":
-            self._learn(confidence_BHW, label_BHW, valid_BHW)
+        if learn:
+            self.thresholds.learn(confidence_BHW, label_BHW, valid_BHW)
         weight_BHW = self._weights(confidence_BHW, label_BHW) * valid_BHW
         kept_BHW = weight_BHW > 0
         if self.config.disagreement > 0:
             weight_BHW = weight_BHW * torch.exp(-self.config.disagreement * disagreement(logits.heads_BNKHW))
         target = Target(label_BHW.where(kept_BHW, IGNORE_INDEX), weight_BHW, valid_BHW)
-        return target, _counts(label_BHW, kept_BHW, valid_BHW, len(self.thresholds_K))
+        return target, _counts(label_BHW, kept_BHW, valid_BHW, self.num_classes)
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> State:
         """What it has learned about its own confidence, for the checkpoint."""
-        return {"mean": self.mean_K, "seen": self.seen_K}
+        return self.thresholds.state()
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    def load_state(self, state: State) -> None:
         """The reverse of `state`."""
-        self.mean_K.copy_(state["mean"])
-        self.seen_K.copy_(state["seen"])
+        self.thresholds.load_state(state)
 
     def _weights(self, confidence_BHW: Tensor, label_BHW: Tensor) -> Tensor:
-        threshold_K = self.thresholds_K
-        if self.config.keep == "adaptive":
-            mean_K = self.mean_K / self.seen_K.clamp(min=1e-6)
-            threshold_K = mean_K.clamp(self.config.adaptive_floor, self.config.adaptive_ceiling)
-        threshold_BHW = threshold_K[label_BHW]
+        threshold_BHW = self.thresholds.values_K()[label_BHW]
         # In float32 a sure network's confidence is exactly 1: a threshold of 1 keeps none all the same
         return ((confidence_BHW >= threshold_BHW) & (threshold_BHW < 1)).float()
-
-    def _learn(self, confidence_BHW: Tensor, label_BHW: Tensor, valid_BHW: Tensor) -> None:
-        """Moves the mean of the classes that this batch shows; the others stay where they were."""
-        class_K111 = torch.arange(len(self.mean_K), device=label_BHW.device).view(-1, 1, 1, 1)
-        mine_KBHW = ((label_BHW == class_K111) & valid_BHW).float()
-        count_K = mine_KBHW.sum(dim=(1, 2, 3))
-        mean_K = (mine_KBHW * confidence_BHW).sum(dim=(1, 2, 3)) / count_K.clamp(min=1)
-        step_K = (1 - self.config.adaptive_momentum) * (count_K > 0)
-        self.mean_K.lerp_(mean_K, step_K)
-        self.seen_K.lerp_(torch.ones_like(self.seen_K), step_K)
 
 
 def _counts(label_BHW: Tensor, kept_BHW: Tensor, valid_BHW: Tensor, num_classes: int) -> dict[str, Tensor]:

@@ -47,9 +47,10 @@ class SelfTrainingConfig(Section):
     """Whether half of the samples have one half of the encoder's channels dropped in the first strong view, and the
     other half in the second (UniMatch V2)."""
 
-    keep: Literal["fixed", "adaptive"] = "fixed"
+    keep: Literal["fixed", "adaptive", "share"] = "fixed"
     """``fixed``: pixels whose confidence reaches the threshold of their class; ``adaptive``: the threshold of a class
-    follows the moving mean of its confidence."""
+    follows the moving mean of its confidence; ``share``: of every class the same share, its surest pixels (Zou et al.
+    2018)."""
     background_threshold: float = Field(default=0.0, ge=0.0, le=1.0)
     """Least confidence of a background pixel; 0 keeps every one, 1 none."""
     thresholds: float | tuple[float, ...] = (0.60, 0.65, 0.70, 0.65, 0.55, 0.60)
@@ -59,7 +60,9 @@ class SelfTrainingConfig(Section):
     adaptive_ceiling: float = Field(default=0.95, ge=0.0, le=1.0)
     """Highest threshold that ``adaptive`` sets."""
     adaptive_momentum: float = Field(default=0.99, ge=0.0, lt=1.0)
-    """Momentum of the class means of ``adaptive``."""
+    """Momentum of what ``adaptive`` and ``share`` remember of each class."""
+    kept_share: float = Field(default=0.7, gt=0.0, le=1.0)
+    """Share of the pixels of each class that ``share`` keeps."""
     disagreement: float = Field(default=0.0, ge=0.0)
     """How much less a pixel counts where the labeller's heads disagree: exp(-value x Jensen-Shannon divergence)."""
 

@@ -1,0 +1,146 @@
+"""How sure the labeller must be of a pixel of each class for it to count.
+
+Axes: B image, K class, C bin of confidence, H row, W column.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from salakseg.train.settings_selftraining import SelfTrainingConfig
+
+BINS = 200
+"""Bins of confidence between 0 and 1 from which `ShareThresholds` reads its thresholds."""
+
+State = dict[str, Tensor]
+
+
+class Thresholds(Protocol):
+    """Least confidence of each class."""
+
+    def learn(self, confidence_BHW: Tensor, label_BHW: Tensor, valid_BHW: Tensor) -> None:
+        """Takes note of an answer: confidence (0 to 1), predicted class (int64) and which pixels exist (bool)."""
+
+    def values_K(self) -> Tensor:
+        """The thresholds, float32, 0 to 1."""
+
+    def state(self) -> State:
+        """What was learned, for the checkpoint."""
+
+    def load_state(self, state: State) -> None:
+        """The reverse of `state`."""
+
+
+def make_thresholds(config: SelfTrainingConfig, num_classes: int, device: torch.device) -> Thresholds:
+    """The thresholds that ``keep`` names.
+
+    Raises:
+        RecipeError: The recipe names thresholds for another number of classes.
+    """
+    if config.keep == "adaptive":
+        return AdaptiveThresholds(config, num_classes, device)
+    if config.keep == "share":
+        return ShareThresholds(config, num_classes, device)
+    return FixedThresholds(config, num_classes, device)
+
+
+class FixedThresholds:
+    """Those of the recipe; 1 keeps no pixel of a class."""
+
+    def __init__(self, config: SelfTrainingConfig, num_classes: int, device: torch.device) -> None:
+        values = config.threshold_of_each(num_classes) if config.enabled else [0.0] * num_classes
+        self._values_K = torch.tensor(values, device=device)
+
+    def learn(self, confidence_BHW: Tensor, label_BHW: Tensor, valid_BHW: Tensor) -> None:
+        """Nothing."""
+
+    def values_K(self) -> Tensor:
+        """As the recipe has them."""
+        return self._values_K
+
+    def state(self) -> State:
+        """Nothing."""
+        return {}
+
+    def load_state(self, state: State) -> None:
+        """Nothing."""
+
+
+class AdaptiveThresholds:
+    """The moving mean of the confidence of each predicted class, between a floor and a ceiling.
+
+    Attributes:
+        mean_K: The moving mean, float32.
+        seen_K: How much of it is data; it starts from nothing (Kingma and Ba's bias correction).
+    """
+
+    def __init__(self, config: SelfTrainingConfig, num_classes: int, device: torch.device) -> None:
+        self.config = config
+        self.mean_K = torch.zeros(num_classes, device=device)
+        self.seen_K = torch.zeros(num_classes, device=device)
+
+    def learn(self, confidence_BHW: Tensor, label_BHW: Tensor, valid_BHW: Tensor) -> None:
+        """Moves the mean of the classes that this answer shows; the others stay where they were."""
+        class_K111 = torch.arange(len(self.mean_K), device=label_BHW.device).view(-1, 1, 1, 1)
+        mine_KBHW = ((label_BHW == class_K111) & valid_BHW).float()
+        count_K = mine_KBHW.sum(dim=(1, 2, 3))
+        mean_K = (mine_KBHW * confidence_BHW).sum(dim=(1, 2, 3)) / count_K.clamp(min=1)
+        step_K = (1 - self.config.adaptive_momentum) * (count_K > 0)
+        self.mean_K.lerp_(mean_K, step_K)
+        self.seen_K.lerp_(torch.ones_like(self.seen_K), step_K)
+
+    def values_K(self) -> Tensor:
+        """The means between floor and ceiling."""
+        mean_K = self.mean_K / self.seen_K.clamp(min=1e-6)
+        return mean_K.clamp(self.config.adaptive_floor, self.config.adaptive_ceiling)
+
+    def state(self) -> State:
+        """The means."""
+        return {"mean": self.mean_K, "seen": self.seen_K}
+
+    def load_state(self, state: State) -> None:
+        """The reverse of `state`."""
+        self.mean_K.copy_(state["mean"])
+        self.seen_K.copy_(state["seen"])
+
+
+class ShareThresholds:
+    """Of every predicted class the same share, its surest pixels (class-balanced self-training, Zou et al. 2018).
+
+    A network is surer of some classes than of others, so any threshold that they share makes the sure ones more common
+    among the pseudo-labels than in its own answer, and the student that learns them, and the labeller after it, drift
+    towards those. With the same share of each the classes stay as common as the labeller says they are.
+
+    Attributes:
+        histogram_KC: Moving sum of the pixels of each predicted class by confidence, float32.
+    """
+
+    def __init__(self, config: SelfTrainingConfig, num_classes: int, device: torch.device) -> None:
+        self.config = config
+        self.histogram_KC = torch.zeros(num_classes, BINS, device=device)
+
+    def learn(self, confidence_BHW: Tensor, label_BHW: Tensor, valid_BHW: Tensor) -> None:
+        """Moves the histograms; sums, so that an answer counts for a class by how much of it it shows."""
+        bin_BHW = label_BHW * BINS + (confidence_BHW * BINS).long().clamp(max=BINS - 1)
+        now = torch.zeros(self.histogram_KC.numel(), device=bin_BHW.device)
+        now.scatter_add_(0, bin_BHW.flatten(), valid_BHW.flatten().float())  # `bincount` would wait for the device
+        momentum = self.config.adaptive_momentum
+        self.histogram_KC.mul_(momentum).add_(now.view_as(self.histogram_KC), alpha=1 - momentum)
+
+    def values_K(self) -> Tensor:
+        """The lower edge of the highest bin above which the share lies; of a class that was never seen, the last one's.
+
+        So a little more than the share is kept, up to what one bin holds.
+        """
+        tail_KC = self.histogram_KC.flip(1).cumsum(dim=1).flip(1)
+        enough_KC = tail_KC >= self.config.kept_share * tail_KC[:, :1]
+        return (enough_KC.sum(dim=1) - 1).clamp(min=0) / BINS
+
+    def state(self) -> State:
+        """The histograms."""
+        return {"histogram": self.histogram_KC}
+
+    def load_state(self, state: State) -> None:
+        """The reverse of `state`."""
+        self.histogram_KC.copy_(state["histogram"])
