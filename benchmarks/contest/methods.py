@@ -82,6 +82,7 @@ ABLATIONS: dict[str, Method] = {
     "phase4-no-strong-colours": _without({"strong": {"jitter_probability": 0.0, "grey": 0.0, "blur": 0.0}}),
     "phase4-no-cutmix": _without({"selftraining": {"mix": "none"}}),
     "phase4-no-paste": _without({"selftraining": {"paste": 0.0}}),
+    "phase4-adaptive": _without({"selftraining": {"keep": "adaptive", "adaptive_momentum": 0.99}}),
     "phase4-fixed-0.95": _without(
         {"selftraining": {"keep": "fixed", "thresholds": 0.95, "background_threshold": 0.95}}
     ),
