@@ -424,6 +424,20 @@ def test_gap_closed_by_seed() -> None:
     assert rarest_class(Result.of("m", 0, {"Tile 1/1": [[1, 0, 0, 0], [0, 9, 0, 0], [0, 0, 5, 0], [0, 0, 0, 0]]})) == 2
 
 
+def test_a_small_image_counts_as_much_as_a_large_one_where_all_are_alike() -> None:
+    large, small = [[0, 0, 0], [0, 90, 10], [0, 0, 0]], [[0, 0, 0], [0, 0, 0], [0, 1, 3]]
+    run = Result.of("m", 0, {"Tile 1/1": large, "Tile 2/1": small})
+    assert run.miou() == pytest.approx((90 / 101 + 3 / 14) / 2)
+    assert run.miou_images_alike == pytest.approx((0.9 / 1.25 + 0.75 / 1.1) / 2)
+    low, high = (
+        Result.of("m", 0, {"Tile 1/1": large, "Tile 2/1": [[0, 0, 0], [0, 0, 0], [0, 4 - n, n]]}) for n in (2, 4)
+    )
+    share = gap_closed([run], [low], [high], lambda result: result.miou_images_alike)[0]
+    ends = [result.miou_images_alike for result in (low, high)]
+    assert share == pytest.approx((run.miou_images_alike - ends[0]) / (ends[1] - ends[0]))
+    assert share != pytest.approx(gap_closed([run], [low], [high])[0], abs=0.01)
+
+
 def test_fall_and_early_stop() -> None:
     record = record_of(RunKey("v3", 0, "cpu", 100), [0.1, 0.4, 0.3, 0.3, 0.3, 0.5, 0.45])
     assert best_minus_end(record) == pytest.approx(0.05)

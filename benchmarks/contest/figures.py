@@ -4,7 +4,7 @@ Axes: U image, R replicate, K class.
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,11 @@ class Result:
         """Mean IoU over all pixels of all images."""
         name = "miou_with_background" if background else "miou_without_background"
         return float(figures_of(self.counts_UKK.sum(axis=0))[name])
+
+    @property
+    def miou_images_alike(self) -> float:
+        """The same without background, as if all images had as many pixels: else the few largest decide."""
+        return _miou((self.counts_UKK / self.counts_UKK.sum(axis=(1, 2), keepdims=True)).sum(axis=0))
 
 
 def mean_spread(values: Sequence[float]) -> tuple[float, float]:
@@ -105,9 +110,14 @@ def _miou(counts_KK: NDArray[np.float64]) -> float:
     return float(figures_of(counts_KK)["miou_without_background"])
 
 
-def gap_closed(ours: Sequence[Result], floor: Sequence[Result], ceiling: Sequence[Result]) -> dict[int, float]:
+def gap_closed(
+    ours: Sequence[Result],
+    floor: Sequence[Result],
+    ceiling: Sequence[Result],
+    score: Callable[[Result], float] = Result.miou,
+) -> dict[int, float]:
     """Share of the way from the floor to the ceiling, for each seed that all three have."""
-    by_seed = [{result.seed: result.miou() for result in group} for group in (ours, floor, ceiling)]
+    by_seed = [{result.seed: score(result) for result in group} for group in (ours, floor, ceiling)]
     seeds = sorted(by_seed[0].keys() & by_seed[1].keys() & by_seed[2].keys())
     return {s: (by_seed[0][s] - by_seed[1][s]) / (by_seed[2][s] - by_seed[1][s]) for s in seeds}
 

@@ -103,6 +103,7 @@ def summary_of(group: Group) -> dict[str, Any]:
                     "seeds": [result.seed for result in results],
                     "miou_without_background": [finite_or_none(result.miou()) for result in results],
                     "miou_with_background": [finite_or_none(result.miou(True)) for result in results],
+                    "miou_images_alike": [finite_or_none(result.miou_images_alike) for result in results],
                     "iou": [list_or_none(result.iou_K) for result in results],
                 }
         for end in ENDS:
@@ -118,7 +119,7 @@ def summary_of(group: Group) -> dict[str, Any]:
 def _header(group: Group) -> list[str]:
     names = [record["name"] for record in group.records[0]["classes"]]
     return [
-        "method", "seeds", "mIoU without class 0", "mIoU with class 0", *names[1:],
+        "method", "seeds", "mIoU without class 0", "mIoU with class 0", "images alike", *names[1:],
         "best - end (val)", "kept", "right", "s a step",
     ]  # fmt: skip
 
@@ -135,6 +136,7 @@ def _row(group: Group, method: str, images: str, end: str) -> list[str] | None:
         str(len(results)),
         f"**{_points_spread([result.miou() for result in results])}**",
         _points_spread(with_0),
+        _points_spread([result.miou_images_alike for result in results]),
         *(_points(value) for value in iou_K[1:]),
         _points(_mean([best_minus_end(record) for record in records])),
         _points(kept),
