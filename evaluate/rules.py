@@ -86,7 +86,7 @@ KEEP_MORE = {
 KEEP_LESS = {
     "fixed": "Raise the thresholds until clearly less is kept, for instance --set selftraining.thresholds=0.9.",
     "adaptive": "Raise the least threshold of the classes, for instance --set selftraining.adaptive_floor=0.9.",
-    "share": "Lower the share that is kept of each class, for instance --set selftraining.kept_share=0.5.",
+    "share": "Lower the share that is kept of each class (selftraining.kept_share).",
 }
 """Remedies by what says which pseudo-labels count (selftraining.keep)."""
 
@@ -141,7 +141,7 @@ def _lower(c: Course) -> str:
     """More pseudo-labels help only where they are right."""
     if c.precision_low < PRECISION_WARNING:
         return (
-            "Do not lower the thresholds: too little of what passes them is right already. Give the labeller more to "
+            "Do not keep more pixels: too little of what is kept is right already. Give the labeller more to "
             "learn from first: a later selftraining.start, or more labels."
         )
     return KEEP_MORE.get(c.keep or "fixed", KEEP_MORE["fixed"])
@@ -339,6 +339,10 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(WEIGHTS, "between", lambda c: c.class_weighted is True, "Class weights act on the pseudo-labels."),
     Rule(WEIGHTS, "good", lambda c: c.class_weighted is False, "No class weights act on the pseudo-labels."),
+    Rule(
+        BACKGROUND, "not applicable", lambda c: c.keep in ("adaptive", "share"),
+        "The thresholds follow how sure the labeller is of each class.",
+    ),
     Rule(
         BACKGROUND, "warning", lambda c: c.background_threshold == 0 and c.kept > KEPT_ALL,
         "The background threshold of 0 lets every background pixel in.",

@@ -68,7 +68,8 @@ class ThresholdAnalysis:
         coverage: [K, 101] as in `Marked`.
         precision: [K, 101] as in `Marked`.
         kept: [101] share of all pixels that are kept if every class has that threshold.
-        present: The recipe's thresholds, None if it does not self-train or names them for other classes.
+        present: The recipe's thresholds; None if it does not self-train, keeps pixels by another rule, or names
+            thresholds for other classes.
         present_kept: Share of all pixels that the recipe's thresholds keep; NaN without them.
         wanted: The precision that the recommendation aims at, 0 to 1.
         recommended: The lowest thresholds from which on the precision stays at what is wanted; 1 for a class that does

@@ -340,6 +340,12 @@ def test_thresholds_that_filter_nothing_are_not_lowered_even_if_few_pixels_are_o
     assert "Lower the thresholds" in diagnose(replace(few, kept_share=((5, 0.3),))).paragraph
 
 
+def test_a_background_threshold_that_has_no_effect_is_not_unknown() -> None:
+    history = TrainingHistory(kept_share=((5, 0.5),), plan=plan_of("phase4"))
+    assert finding(history, BACKGROUND).band == "not applicable"
+    assert "background threshold" not in diagnose(history).paragraph
+
+
 @pytest.mark.parametrize(
     ("keep", "setting"),
     [("fixed", "selftraining.thresholds"), ("adaptive", "adaptive_floor"), ("share", "selftraining.kept_share")],

@@ -71,7 +71,7 @@ def test_v3_would_have_been_warned_in_time() -> None:
         (11_500, LENGTH, "warning", False),
     ]
     kept, drop = alarms[0], alarms[1]
-    assert "99.75 %" in kept.seen and kept.change.startswith("Do not lower the thresholds.")
+    assert "99.75 %" in kept.seen and kept.change.startswith("Do not keep more pixels.")
     # The team would have lowered the rate; the log says that it was not the cause, and what can be
     assert "so it is not the cause" in drop.why and "--learning-rate" not in drop.change
     for cause in ("selftraining.thresholds", "labeller=teacher", "class_weighted=false", "background_threshold"):
@@ -179,7 +179,7 @@ def test_thresholds_are_not_to_be_lowered_where_pseudo_labels_are_wrong() -> Non
     few = {"step_kept_share": 0.5, "step_kept_share_foreground": 0.005}
     assert "Lower the thresholds" in last(run_of(RISING, **few), KEPT_FOREGROUND).change
     wrong = last(run_of(RISING, **few, pseudo_precision=0.6), KEPT_FOREGROUND)
-    assert "Do not lower the thresholds: only 60 %" in wrong.change
+    assert "Do not keep more pixels: only 60 %" in wrong.change
     swallowed = last(run_of(RISING, step_kept_share=0.97, step_kept_share_foreground=0.005), KEPT_FOREGROUND)
     assert "Raise the thresholds" in swallowed.change
     share = Plan.from_recipe(load_recipe("phase2", [{"selftraining": {"keep": "share"}}]).model_dump(mode="json"))
@@ -198,7 +198,7 @@ def test_advice_of_one_evaluation_does_not_contradict_itself() -> None:
         pseudo_precision_part="calibration",
     )
     advice = " ".join(judgement.change for judgement in replay(records, V3, 3)[-1])
-    assert "Do not lower the thresholds" in advice
+    assert "Do not keep more pixels" in advice
     assert "Lower the thresholds" not in advice
 
 

@@ -13,6 +13,7 @@ import torch
 from helpers import command
 from PIL import Image
 
+from salakseg.cli.reporting import base_recipe
 from salakseg.evaluate.ensemble import evaluate
 from salakseg.evaluate.targets import load_target
 from salakseg.network.checkpoint import load_checkpoint, save_checkpoint
@@ -76,6 +77,8 @@ def test_a_report_of_a_run(tiny_run: Path, tmp_path: Path) -> None:
     assert not (out / "thresholds.toml").exists() and "spoils the test" in text  # the test part chooses nothing
     command("report", tiny_run, "--out", out, "--split", "val", "--precision", "0.1")
     assert load_recipe(str(out / "thresholds.toml")).evaluation == load_recipe("phase2").evaluation
+    found = [base_recipe(name) for name in ("v3", "phase4", "supervised", "the field's own")]
+    assert found == ["v3", "phase4", "phase2", "phase2"]
 
 
 def test_the_report_goes_into_the_run(plantation: Path, tiny_run: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ The student here is a table of logits that can be differentiated; the numbers of
 the published formulas.
 """
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -282,7 +283,10 @@ def test_of_every_class_the_same_share_is_kept() -> None:
     # half of each class, although the surest pixel of class 1 is less sure than any of class 0
     assert target.label_BHW.tolist() == [[[0, 0, 255, 255, 1, 1, 255, 255, 255]]]
     assert counts["kept_pixels"].tolist() == [2, 2, 0]
-    assert labeller.thresholds.values_K().tolist() == pytest.approx([0.97, 0.55, 0.995])  # lower edges of their bins
+    # Lower edges of the bins of 0.972 and 0.552, whose doubts are e^-3.57 and e^-0.803, in bins of a twentieth
+    edges = [1 - math.exp(-3.55), 1 - math.exp(-0.8), 1.0]
+    assert labeller.thresholds.values_K().tolist() == pytest.approx(edges, abs=1e-6)
+    assert float(labeller.thresholds.values_K().max()) < 1
     # An answer less sure of class 0: the four pixels before count a quarter each now, these four a half, together 3.
     # The four before and the first of these are the surest half
     less = [[0.792, 0.108, 0.1], [0.772, 0.128, 0.1], [0.752, 0.148, 0.1], [0.732, 0.168, 0.1]]
@@ -291,6 +295,40 @@ def test_of_every_class_the_same_share_is_kept() -> None:
     other = Labeller(config, 3, CPU)
     other.load_state(labeller.state())
     assert torch.equal(other.thresholds.values_K(), labeller.thresholds.values_K())
+
+
+def test_half_is_half_of_a_class_that_is_all_but_certain() -> None:
+    config = recipe_of("phase4", keep="share", kept_share=0.5, disagreement=0.0).selftraining
+    labeller = Labeller(config, 3, CPU)
+    doubts = [10 ** -(2.5 + 0.25 * n) for n in range(12)]  # from 0.003 to 0.000006
+    pixels = confident([[1 - doubt, doubt / 2, doubt / 2] for doubt in doubts])
+    target, _ = labeller.label(pixels, torch.ones(1, 1, 12, dtype=torch.bool))
+    assert target.label_BHW.tolist() == [[[255] * 6 + [0] * 6]]
+
+
+@pytest.mark.parametrize("keep", ["adaptive", "share"])
+def test_a_broken_answer_teaches_the_thresholds_nothing(keep: str) -> None:
+    config = recipe_of("phase4", keep=keep, kept_share=0.5, disagreement=0.0).selftraining
+    labeller, other = Labeller(config, 3, CPU), Labeller(config, 3, CPU)
+    valid = torch.ones(1, 1, 3, dtype=torch.bool)
+    good = [[0.9, 0.05, 0.05], [0.7, 0.2, 0.1]]
+    broken = confident([*good, [math.nan] * 3])
+    kept, _ = labeller.label(broken, valid)
+    whole, _ = other.label(confident([*good, [0.1, 0.1, 0.8]]), valid)
+    assert kept.label_BHW[..., :2].tolist() == whole.label_BHW[..., :2].tolist()
+    assert kept.label_BHW[..., 2] == 255
+    assert labeller.thresholds.values_K()[0] == other.thresholds.values_K()[0]
+    assert labeller.thresholds.values_K().isfinite().all()
+
+
+def test_what_the_student_says_of_labelled_views_moves_no_threshold() -> None:
+    recipe = recipe_of("phase4", on_labelled=True, keep="share", strong=0.0, weak=1.0, labeller="student")
+    objective = objective_of(recipe)
+    said = labels(1)
+    objective(Table(logits(0), logits(1)), [labelled(said), Branch("weak", image(), said)], 1.0, 0)
+    own = Labeller(recipe.selftraining, K, CPU)
+    own.label(Logits(logits(1), logits(1).mean(dim=1)), said != 255)
+    assert torch.equal(objective.labeller.thresholds.values_K(), own.thresholds.values_K())
 
 
 def test_a_share_of_one_keeps_all_and_a_new_class_waits_until_it_is_seen() -> None:
@@ -315,6 +353,23 @@ def trainer_of(folder: Path, name: str, **selftraining: Any) -> Trainer:
         "selftraining": {"start": 0, "ramp": 0, "thresholds": 0.2, "background_threshold": 0.2, **selftraining},
     }
     return start_run(Request(name, [changes], data, folder, run_folder=folder / "run", device="cpu"), quiet, quiet)
+
+
+def test_phase4_trains_on_any_number_of_classes(tmp_path: Path) -> None:
+    data = write_plantation(tmp_path / "patches")
+    mapping = data / "class_mapping.csv"
+    mapping.write_text("class_name,class_color\n" + "".join(f"Class {n},{n} {2 * n} 9\n" for n in range(9)))
+    changes = {
+        "network": {"encoder": "timm-tf_efficientnet_lite0", "encoder_weights": "none"},
+        "data": {"crop": 32, "workers": 0, "gap": 0, "batch_size": 2},
+        "schedule": {"iterations": 2, "warmup": 1},
+        "selftraining": {"start": 1, "ramp": 0},
+    }
+    wanted = Request("phase4", [changes], data, tmp_path, run_folder=tmp_path / "run", device="cpu")
+    trainer = start_run(wanted, quiet, quiet)
+    trainer.run(quiet)
+    assert trainer.network.heads[0][-1].out_channels == 9
+    assert trainer.labeller.thresholds.values_K().shape == (9,)
 
 
 def spoil(trainer: Trainer) -> None:

@@ -247,6 +247,16 @@ def test_a_look_at_the_labeller_does_not_move_its_means() -> None:
     assert not torch.equal(labeller.state()["mean"], before["mean"])
 
 
+def test_thresholds_that_are_not_known_yet_are_not_judged(tmp_path: Path) -> None:
+    """Next to nothing passes them at first, and nearly all of that is right: a best that later ones fall from."""
+    data = write_plantation(tmp_path / "patches")
+    for keep, first in (("fixed", 2), ("share", 6)):
+        run = tmp_path / keep
+        start_run(request(data, run, selftraining__start=4, selftraining__keep=keep), quiet, quiet).run(quiet)
+        measured = [r["iteration"] for r in records(run, "watch") if "pseudo_precision" in r]
+        assert measured == list(range(first, 9, 2))
+
+
 def test_without_a_calibration_part_validation_is_looked_at_and_it_is_said(tmp_path: Path) -> None:
     data = write_plantation(tmp_path / "patches")
     trainer = start_run(request(data, tmp_path / "run", data__calibration_share=0.0), quiet, quiet)

@@ -103,7 +103,7 @@ def _lower(s: Situation) -> str:
         return s.causes()
     if s.now.precision < PRECISION_WARNING:
         return (
-            f"Do not lower the thresholds: only {s.now.precision:.0%} of what passes them is right already. Give the "
+            f"Do not keep more pixels: only {s.now.precision:.0%} of what is kept is right already. Give the "
             "labeller more to learn from first: a later selftraining.start, or more labels."
         )
     return KEEP_MORE.get(s.plan.keep or "fixed", KEEP_MORE["fixed"])
@@ -124,7 +124,7 @@ def _less_of_the_class(s: Situation) -> str:
 def _filter_more(s: Situation) -> str:
     if s.now.precision >= PRECISION_GOOD:
         return "Watch the precision: while it stays this high, thresholds are not needed."
-    return s.causes("Do not lower the thresholds.")
+    return s.causes("Do not keep more pixels.")
 
 
 def _why_fallen(s: Situation) -> str:

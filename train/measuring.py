@@ -82,8 +82,9 @@ def measure(trainer: "Trainer", samples: Samples) -> dict[str, Any]:
         values["teacher_miou"] = _miou(ConfusionMatrix.from_counts(trainer.validation.evaluation["matrix"]))
     else:
         values["teacher_miou"] = _miou(_confusion(trainer, trainer.ema.model, samples.val))
-    # Before self-training begins the same figure says what it would begin with
-    if trainer.recipe.selftraining.enabled:
+    # Before self-training begins the same figure says what it would begin with, where the thresholds are known by then
+    config = trainer.recipe.selftraining
+    if config.enabled and (config.keep == "fixed" or trainer.iteration > config.start):
         precision = _precision(trainer, samples.calibration)
         values |= {
             "pseudo_precision": finite_or_none(precision.overall),

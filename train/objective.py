@@ -63,7 +63,7 @@ class Objective:
                 record |= {name: term for name, term in terms.items() if term is not None}
                 loss = loss + sup.total
                 if config.on_labelled and len(branches) > 1:
-                    own, _ = self.labeller.label(_detached(logits), branch.label_BHW != IGNORE_INDEX)
+                    own, _ = self.labeller.label(_detached(logits), branch.label_BHW != IGNORE_INDEX, learn=False)
                     part = self._pseudo(logits, own, random_head)
                     loss_unsup = part if loss_unsup is None else loss_unsup + part
                 continue

@@ -76,7 +76,7 @@ def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
     recipe = load_recipe(request.recipe, request.changes)
     class_map = choose_class_map(request.class_mapping, request.data_root, say)
     check_num_classes(class_map, request.num_classes)
-    if recipe.selftraining.enabled:
+    if recipe.selftraining.enabled and recipe.selftraining.keep == "fixed":
         recipe.selftraining.threshold_of_each(len(class_map))  # refuse a wrong number before the masks are read
     initial = None if request.init is None else load_initial(request.init, recipe.network)
     run = RunFolder(request.run_folder or fresh_folder(request.runs, recipe.name))

@@ -10,8 +10,12 @@ from torch import Tensor
 
 from salakseg.train.settings_selftraining import SelfTrainingConfig
 
-BINS = 200
-"""Bins of confidence between 0 and 1 from which `ShareThresholds` reads its thresholds."""
+BINS = 320
+"""Bins of confidence from which `ShareThresholds` reads its thresholds."""
+
+_BINS_PER_E = 20
+"""Bins in which the doubt, 1 - confidence, falls to 1 / e. Each is 5 % of the doubt wide, as half of a sure class may
+lie between 0.999 and 1; the last one ends beyond what float32 tells from 1."""
 
 State = dict[str, Tensor]
 
@@ -83,9 +87,9 @@ class AdaptiveThresholds:
     def learn(self, confidence_BHW: Tensor, label_BHW: Tensor, valid_BHW: Tensor) -> None:
         """Moves the mean of the classes that this answer shows; the others stay where they were."""
         class_K111 = torch.arange(len(self.mean_K), device=label_BHW.device).view(-1, 1, 1, 1)
-        mine_KBHW = ((label_BHW == class_K111) & valid_BHW).float()
+        mine_KBHW = ((label_BHW == class_K111) & valid_BHW & confidence_BHW.isfinite()).float()
         count_K = mine_KBHW.sum(dim=(1, 2, 3))
-        mean_K = (mine_KBHW * confidence_BHW).sum(dim=(1, 2, 3)) / count_K.clamp(min=1)
+        mean_K = (mine_KBHW * confidence_BHW.nan_to_num()).sum(dim=(1, 2, 3)) / count_K.clamp(min=1)
         step_K = (1 - self.config.adaptive_momentum) * (count_K > 0)
         self.mean_K.lerp_(mean_K, step_K)
         self.seen_K.lerp_(torch.ones_like(self.seen_K), step_K)
@@ -122,20 +126,23 @@ class ShareThresholds:
 
     def learn(self, confidence_BHW: Tensor, label_BHW: Tensor, valid_BHW: Tensor) -> None:
         """Moves the histograms; sums, so that an answer counts for a class by how much of it it shows."""
-        bin_BHW = label_BHW * BINS + (confidence_BHW * BINS).long().clamp(max=BINS - 1)
+        known_BHW = valid_BHW & confidence_BHW.isfinite()  # a broken network is the watch's business
+        step_BHW = -_BINS_PER_E * torch.log1p(-confidence_BHW.nan_to_num())
+        bin_BHW = label_BHW * BINS + step_BHW.clamp(0, BINS - 1).long()
         now = torch.zeros(self.histogram_KC.numel(), device=bin_BHW.device)
-        now.scatter_add_(0, bin_BHW.flatten(), valid_BHW.flatten().float())  # `bincount` would wait for the device
+        now.scatter_add_(0, bin_BHW.flatten(), known_BHW.flatten().float())  # `bincount` would wait for the device
         momentum = self.config.adaptive_momentum
         self.histogram_KC.mul_(momentum).add_(now.view_as(self.histogram_KC), alpha=1 - momentum)
 
     def values_K(self) -> Tensor:
-        """The lower edge of the highest bin above which the share lies; of a class that was never seen, the last one's.
+        """The lower edge of the highest bin above which the share lies, so that a little more than the share is kept.
 
-        So a little more than the share is kept, up to what one bin holds.
+        Of a class that was never seen nothing is kept but what is as sure as float32 can tell.
         """
         tail_KC = self.histogram_KC.flip(1).cumsum(dim=1).flip(1)
         enough_KC = tail_KC >= self.config.kept_share * tail_KC[:, :1]
-        return (enough_KC.sum(dim=1) - 1).clamp(min=0) / BINS
+        lowest_K = (enough_KC.sum(dim=1) - 1).clamp(min=0)
+        return -torch.expm1(lowest_K / -_BINS_PER_E)
 
     def state(self) -> State:
         """The histograms."""

@@ -22,7 +22,6 @@ from salakseg.evaluate.confusion import ConfusionMatrix
 from salakseg.evaluate.formats import list_or_none
 from salakseg.evaluate.metrics import compute_metrics
 from salakseg.network.checkpoint import Checkpoint
-from salakseg.train.augment import View
 from salakseg.train.data import Batch
 from salakseg.train.loop import Trainer
 from salakseg.train.objective import Record
@@ -148,19 +147,18 @@ class Watch(Validation):
 
     def _selftrains(self, iteration: int) -> bool:
         config = self.trainer.recipe.selftraining
-        return config.enabled and iteration >= config.start
+        return config.enabled and iteration > config.start
 
     def _pseudo_labels(self, device: torch.device) -> dict[str, Any]:
         """What the labeller says of the validation images: for watching alone, nothing is learned from it."""
         labeller = self.trainer.labeller
-        before = {name: tensor.clone() for name, tensor in labeller.state().items()}
         classes = len(self.data.class_map)
         counts_KK = np.zeros((classes, classes), np.int64)
         valid = 0
         for picture in self.pictures:
             for places, image_BCHW in window_batches(picture, self.side, device):
-                exists_BHW = torch.zeros((len(places), *image_BCHW.shape[-2:]), dtype=torch.int64, device=device)
-                target, _ = self.trainer._label(View(image_BCHW, exists_BHW))
+                exists_BHW = torch.ones((len(places), *image_BCHW.shape[-2:]), dtype=torch.bool, device=device)
+                target, _ = labeller.label(self.trainer.answer(image_BCHW), exists_BHW, learn=False)
                 label_BHW = target.label_BHW.where(target.weight_BHW > 0, IGNORE_INDEX).cpu().numpy()
                 assert picture.label_HW is not None
                 truth_BHW = np.stack([picture.label_HW[place] for place in places])
@@ -169,7 +167,6 @@ class Watch(Validation):
                 kept = known & (label_BHW != IGNORE_INDEX)
                 codes = truth_BHW[kept].astype(np.int64) * classes + label_BHW[kept]
                 counts_KK += np.bincount(codes, minlength=classes**2).reshape(classes, classes)
-        labeller.load_state(before)
         return pseudo_figures(counts_KK, valid)
 
 

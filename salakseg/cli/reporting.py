@@ -1,15 +1,12 @@
 """``salakseg report``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from salakseg.cli.choices import Device, Part, Unit, Weights, as_choice
 from salakseg.cli.console import progress_bar, say, stdout
-
-if TYPE_CHECKING:
-    from salakseg.evaluate.report import Report
 
 DATA = "What is measured"
 STORE = "What is stored in the checkpoint, chosen on validation"
@@ -124,14 +121,13 @@ def report(
     if paths[0].exists():
         check_folder(folder)
     result = judge(paths, question, lambda what: progress_bar(what, "patches"))
-    written = write_report(result, folder, _base_recipe(result))
+    written = write_report(result, folder, base_recipe(result.recipe))
     stdout.print(render_terminal(result))
     say(f"report: {written['report.html']}; beside it {len(written) - 1} files: tables, figures and report.json")
 
 
-def _base_recipe(result: "Report") -> str:
+def base_recipe(own: str) -> str:
     """The recipe that recommended thresholds change: the run's own, if it self-trains and comes with the package."""
-    from salakseg.train.recipe import recipe_names
+    from salakseg.train.recipe import load_recipe, recipe_names
 
-    self_trains = result.findings is not None and result.findings.thresholds.present is not None
-    return result.recipe if self_trains and result.recipe in recipe_names() else "phase2"
+    return own if own in recipe_names() and load_recipe(own).selftraining.enabled else "phase2"
