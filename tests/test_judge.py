@@ -77,7 +77,7 @@ def test_a_report_of_a_run(tiny_run: Path, tmp_path: Path) -> None:
     assert not (out / "thresholds.toml").exists() and "spoils the test" in text  # the test part chooses nothing
     command("report", tiny_run, "--out", out, "--split", "val", "--precision", "0.1")
     assert load_recipe(str(out / "thresholds.toml")).evaluation == load_recipe("phase2").evaluation
-    found = [base_recipe(name) for name in ("v3", "phase4", "supervised", "the field's own")]
+    found = [base_recipe(name) for name in ("v3", "phase4", "supervised", None)]
     assert found == ["v3", "phase4", "phase2", "phase2"]
 
 

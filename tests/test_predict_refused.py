@@ -115,5 +115,5 @@ def test_real_files_are_mapped_or_refused_clearly(tmp_path: Path, source: Path) 
             valid_HW = dataset.dataset_mask(window=rows) > 0
             label_HW = brightness_class(dataset.read([1, 2, 3], window=rows))
             np.testing.assert_array_equal(made.read(1, window=rows), np.where(valid_HW, label_HW, 255))
-            valid += np.count_nonzero(valid_HW)
+            valid += int(np.count_nonzero(valid_HW))
         assert summary.valid_share == pytest.approx(valid / (dataset.width * dataset.height))

@@ -126,8 +126,10 @@ def report(
     say(f"report: {written['report.html']}; beside it {len(written) - 1} files: tables, figures and report.json")
 
 
-def base_recipe(own: str) -> str:
+def base_recipe(own: str | None) -> str:
     """The recipe that recommended thresholds change: the run's own, if it self-trains and comes with the package."""
     from salakseg.train.recipe import load_recipe, recipe_names
 
-    return own if own in recipe_names() and load_recipe(own).selftraining.enabled else "phase2"
+    if own is None or own not in recipe_names() or not load_recipe(own).selftraining.enabled:
+        return "phase2"
+    return own
