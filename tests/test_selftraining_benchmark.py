@@ -35,6 +35,7 @@ from contest.worker import Job, _trainer, work  # noqa: E402
 from salakseg.data.splits import Role  # noqa: E402
 from salakseg.errors import DataError, RecipeError  # noqa: E402
 from salakseg.evaluate.bootstrap import draw_units, interval_of  # noqa: E402
+from salakseg.evaluate.confusion import ConfusionMatrix  # noqa: E402
 from salakseg.train.guard import Interrupted  # noqa: E402
 from salakseg.train.recipe import Recipe  # noqa: E402
 
@@ -331,6 +332,34 @@ def test_only_what_a_run_may_go_back_to_is_written(prepared: Path, tmp_path: Pat
     trainer = _trainer(job_of(tiny(method), prepared, tmp_path))
     trainer.run(lambda done, total: None)
     assert trainer.run_folder.best.is_file() == kept
+
+
+def test_a_guarded_run_goes_back_to_its_best_network(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The contest keeps no checkpoints of its own, but a run that falls must find one to go back to."""
+    planner = Planner(CPU, 8, "none", [*SMALL, {"selftraining": {"start": 1}}])
+    planned = planner.plan(planner.key("phase4", 0), Store(Path("nowhere")))
+    assert planned is not None
+    trainer = _trainer(replace(job_of(planned, prepared, tmp_path), resumable=False))
+    scores = [0.5, 0.6, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4]
+
+    def scripted(watch: Watch, *_: object) -> ConfusionMatrix:
+        right, same = round(1000 * scores[len(watch.history)]), np.eye(6, dtype=np.int64)
+        return ConfusionMatrix.from_counts(right * same + (1000 - right) // 5 * (1 - same))
+
+    monkeypatch.setattr(Watch, "_confusion", scripted)
+    weights: dict[int, list[torch.Tensor]] = {}
+
+    def remember(done: int, _: int) -> None:
+        weights[done] = [value.clone() for value in trainer.network.state_dict().values()]
+
+    trainer.run(remember)
+    events = [json.loads(line) for line in trainer.run_folder.metrics.read_text().splitlines()]
+    (event,) = [event for event in events if event.get("event") == "rollback"]
+    assert (event["iteration"], event["to"], event["weight_factor"]) == (5, 2, 0.5)
+    assert all(torch.equal(a, b) for a, b in zip(weights[5], weights[2], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(weights[6], weights[5], strict=True))
 
 
 def test_precision_of_pseudo_labels_by_hand() -> None:
