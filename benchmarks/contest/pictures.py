@@ -1,6 +1,8 @@
 """The curves, in the charts' house style."""
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from contest.groups import Group
@@ -35,12 +37,38 @@ _REST = ("--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (7, 3)), (0, (3, 
 
 _LINE = 0.24  # inches from one name of the legend to the next
 
+_NEAR = 0.04  # mIoU below supervised training that the near view shows
+
 Point = Callable[[dict[str, Any]], float | None]
 
 
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One picture above or below others: what is on its axis, and where that begins and ends."""
+
+    title: str
+    point: Point
+    low: float = 0.0
+    high: float | None = None
+
+
 def draw_curves(group: Group) -> "Figure | None":
-    """Validation mIoU without class 0 by iteration: every seed thin, their mean thick."""
-    return _draw(group, _methods(group), [("validation mIoU without class 0", lambda p: p["miou_without_background"])])
+    """Validation mIoU without class 0 by iteration: every seed thin, their mean thick.
+
+    Where a method collapses the others cannot be told apart any more, so what is near supervised training is shown by
+    itself first.
+    """
+
+    def score(point: dict[str, Any]) -> float:
+        return float(point["miou_without_background"])
+
+    panels = [Panel("mIoU without class 0, all", score)]
+    floor = [record["curve"][-1] for record in group.of("supervised")]
+    if floor:
+        best = max(score(point) for record in group.records for point in record["curve"])
+        low = math.floor(100 * (min(score(point) for point in floor) - _NEAR)) / 100
+        panels.insert(0, Panel("validation mIoU without class 0", score, low, best + 0.01))
+    return _draw(group, _methods(group), panels)
 
 
 def draw_pseudo_labels(group: Group) -> "Figure | None":
@@ -50,26 +78,30 @@ def draw_pseudo_labels(group: Group) -> "Figure | None":
         return lambda point: None if point["pseudo"] is None else point["pseudo"][name]
 
     methods = [m for m in _methods(group) if any(point["pseudo"] for r in group.of(m) for point in r["curve"])]
-    return _draw(group, methods, [("precision of the kept", pseudo("precision")), ("share kept", pseudo("kept_share"))])
+    panels = [
+        Panel("precision of the kept", pseudo("precision"), high=1.02),
+        Panel("share kept", pseudo("kept_share"), high=1.02),
+    ]
+    return _draw(group, methods, panels)
 
 
 def _methods(group: Group) -> list[str]:
     return [m for m in group.methods if m not in {*ABLATIONS, *TUNING, *STRATEGY_METHODS}]
 
 
-def _draw(group: Group, methods: list[str], panels: list[tuple[str, Point]]) -> "Figure | None":
+def _draw(group: Group, methods: list[str], panels: list[Panel]) -> "Figure | None":
     if not methods:
         return None
     height = 3.1 if len(panels) == 1 else 2.2
     figure = new_figure(7.4, 0.35 + len(panels) * (height + 0.55))
-    for number, (title, point) in enumerate(panels):
+    for number, panel in enumerate(panels):
         axes = add_axes(figure, 0.62, 0.2 + number * (height + 0.55), 4.9, height)
         axes.grid(color=LINE, axis="y")
         for order, method in enumerate(methods):
             color, style = _STYLES.get(method, (QUIET, _REST[order % len(_REST)]))
-            _plot(axes, group.of(method), point, color, style)
-        axes.set_ylim(0, None if len(panels) == 1 else 1.02)
-        label_axes(axes, "iteration" if number == len(panels) - 1 else "", title)
+            _plot(axes, group.of(method), panel.point, color, style)
+        axes.set(xlim=(0, 1.02 * group.iterations), ylim=(panel.low, panel.high))
+        label_axes(axes, "iteration" if number == len(panels) - 1 else "", panel.title)
         if number == 0:
             _legend(axes, methods, height)
     return figure
