@@ -104,12 +104,6 @@ def write_tile(path: Path, side: int = TILE, seed: int = 4) -> NDArray[np.uint8]
     return image_CHW
 
 
-def read_map(path: Path) -> NDArray[np.uint8]:
-    with rasterio.open(path) as dataset:
-        label_HW: NDArray[np.uint8] = dataset.read(1)
-    return label_HW
-
-
 def run_without(script: Path, *arguments: object, blocked: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     """Runs a script in a process of its own in which some packages cannot be imported."""
     code = (

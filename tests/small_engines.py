@@ -8,10 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
 from scipy import ndimage
 
 from salakseg.classes import SALAK, ClassMap
@@ -19,9 +16,6 @@ from salakseg.errors import RasterError
 from salakseg.mapping.predict import predict_map
 from salakseg.mapping.settings import MapSettings
 from salakseg.mapping.workplace import workplace_path
-
-UTM_SOUTH = Affine(0.05, 0.0, 431000.0, 0.0, -0.05, 9154000.0)
-RGBA = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
 
 
 class BrightnessEngine:
@@ -80,25 +74,6 @@ def brightness_class(image: NDArray[np.uint8]) -> NDArray[np.intp]:
     """Class 0 to 6 of pictures [..., 3, H, W]."""
     label: NDArray[np.intp] = image.sum(axis=-3, dtype=np.intp) // 3 // 37
     return label
-
-
-def write_raster(path: Path, bands: NDArray[np.uint8], **profile: Any) -> Path:
-    count, height, width = bands.shape
-    defaults = {"driver": "GTiff", "crs": "EPSG:32749", "transform": UTM_SOUTH, "dtype": "uint8"}
-    meanings = profile.pop("colorinterp", RGBA[:count])
-    mask = profile.pop("mask", None)
-    with rasterio.open(path, "w", count=count, height=height, width=width, **(defaults | profile)) as dataset:
-        dataset.colorinterp = meanings
-        dataset.write(bands)
-        if mask is not None:
-            dataset.write_mask(mask)
-    return path
-
-
-def read_map(path: Path) -> NDArray[np.uint8]:
-    with rasterio.open(path) as dataset:
-        label_HW: NDArray[np.uint8] = dataset.read(1)
-    return label_HW
 
 
 def random_rgb(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:

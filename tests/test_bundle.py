@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from exports import TILE, edit, read_map, settings
+from exports import TILE, edit, settings
 from helpers import command, write_scene
+from rasters import read_map
 
 import salakseg.export.bundle as bundle_module
 from salakseg.classes import SALAK, ClassMap

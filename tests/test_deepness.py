@@ -12,9 +12,10 @@ from typing import Any, Self
 import numpy as np
 import onnxruntime as ort
 import pytest
-from exports import TILE, read_map, settings, write_tile
+from exports import TILE, settings, write_tile
 from helpers import command
 from numpy.typing import NDArray
+from rasters import read_map
 
 from salakseg.export.onnx import export_onnx
 

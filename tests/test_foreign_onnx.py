@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from exports import TILE, edit, read_map
+from exports import TILE, edit
 from helpers import command, write_scene, write_tiny_onnx
+from rasters import read_map
 
 from salakseg.classes import SALAK
 from salakseg.errors import EngineError

@@ -13,7 +13,7 @@ import pytest
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
+from rasters import UTM_SOUTH, read_map, write_raster
 from scipy import ndimage
 
 from salakseg.classes import SALAK, ClassMap
@@ -23,8 +23,6 @@ from salakseg.mapping.predict import predict_map
 from salakseg.mapping.settings import MapSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-UTM_SOUTH = Affine(0.05, 0.0, 431000.0, 0.0, -0.05, 9154000.0)
-RGBA = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
 DARK, BRIGHT = 20, 220
 
 
@@ -62,28 +60,6 @@ class NeighbourhoodEngine(ThresholdEngine):
             super().bright_share(image_BCHW), (1, 7, 7), mode="nearest"
         )
         return share_BHW
-
-
-def write(path: Path, bands: NDArray[np.uint8], **profile: Any) -> Path:
-    count, height, width = bands.shape
-    path.parent.mkdir(exist_ok=True)
-    mask = profile.pop("mask", None)
-    defaults = {"driver": "GTiff", "crs": "EPSG:32749", "transform": UTM_SOUTH, "dtype": "uint8"}
-    with (
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-        rasterio.open(path, "w", count=count, height=height, width=width, **(defaults | profile)) as dataset,
-    ):
-        dataset.colorinterp = RGBA[:count]
-        dataset.write(bands)
-        if mask is not None:
-            dataset.write_mask(mask)
-    return path
-
-
-def read_map(path: Path) -> NDArray[np.uint8]:
-    with rasterio.open(path) as dataset:
-        label_HW: NDArray[np.uint8] = dataset.read(1)
-    return label_HW
 
 
 def disc(height: int, width: int, row: float, col: float, radii: tuple[float, float]) -> NDArray[np.bool_]:
@@ -148,7 +124,7 @@ PLACES = {
 def test_borders_and_middles_are_right(tmp_path: Path, place: str, coarseness: float) -> None:
     crs, transform, pixel_m = PLACES[place]
     truth_HW = scene()
-    source = write(tmp_path / "o.tif", picture(truth_HW), crs=crs, transform=transform)
+    source = write_raster(tmp_path / "o.tif", picture(truth_HW), crs=crs, transform=transform)
     engine = ThresholdEngine(pixel_m / coarseness)
     said: list[str] = []
     summary = predict_map(source, tmp_path / "map.tif", engine, say=said.append)
@@ -177,14 +153,16 @@ def test_borders_and_middles_are_right(tmp_path: Path, place: str, coarseness: f
 @pytest.mark.parametrize("coarseness", [0.5, 2.0])
 def test_even_pixels_are_mapped_exactly(tmp_path: Path, coarseness: float) -> None:
     truth_HW = np.kron(np.random.default_rng(1).random((30, 35)) < 0.5, np.ones((4, 4))) > 0
-    predict_map(write(tmp_path / "o.tif", picture(truth_HW)), tmp_path / "map.tif", ThresholdEngine(0.05 / coarseness))
+    predict_map(
+        write_raster(tmp_path / "o.tif", picture(truth_HW)), tmp_path / "map.tif", ThresholdEngine(0.05 / coarseness)
+    )
     np.testing.assert_array_equal(read_map(tmp_path / "map.tif"), truth_HW)
 
 
 def test_the_model_sees_the_means_of_blocks(tmp_path: Path) -> None:
     image_CHW = noise(96, 128)
     engine = ThresholdEngine(0.1, tile=64)
-    predict_map(write(tmp_path / "o.tif", image_CHW), tmp_path / "map.tif", engine, MapSettings(overlap=0))
+    predict_map(write_raster(tmp_path / "o.tif", image_CHW), tmp_path / "map.tif", engine, MapSettings(overlap=0))
     means = image_CHW.reshape(3, 48, 2, 64, 2).mean(axis=(2, 4))
     (seen_CHW,) = engine.seen
     assert np.abs(seen_CHW[:, :48] - means).max() <= 0.5001
@@ -195,7 +173,7 @@ def test_the_model_sees_pixels_interpolated_between_centres(tmp_path: Path) -> N
     y, x = np.mgrid[:40, :50]
     image_CHW = np.stack([4 * x, 5 * y, 2 * x + 2 * y]).astype(np.uint8)
     engine = ThresholdEngine(0.025, tile=100)
-    predict_map(write(tmp_path / "o.tif", image_CHW), tmp_path / "map.tif", engine, MapSettings(overlap=0))
+    predict_map(write_raster(tmp_path / "o.tif", image_CHW), tmp_path / "map.tif", engine, MapSettings(overlap=0))
     v, u = (np.mgrid[:80, :100] + 0.5) / 2 - 0.5
     expected = np.stack([4 * u, 5 * v, 2 * u + 2 * v])
     (seen_CHW,) = engine.seen
@@ -209,7 +187,7 @@ def test_the_model_sees_square_pixels_where_those_of_the_file_are_oblong(tmp_pat
     transform = Affine(step_deg, 0, 10.0, 0, -step_deg, latitude)
     truth_HW = disc(90, 180, 44.8, 90.9, (30.0, 60.0))  # on the ground it is round, as cos(60 degrees) is a half
     engine = ThresholdEngine(north_m, tile=128)
-    source = write(tmp_path / "o.tif", picture(truth_HW), crs="EPSG:4326", transform=transform)
+    source = write_raster(tmp_path / "o.tif", picture(truth_HW), crs="EPSG:4326", transform=transform)
     predict_map(source, tmp_path / "map.tif", engine, MapSettings(overlap=0))
     (seen_CHW,) = engine.seen
     seen_HW = seen_CHW[0, :90, :91].astype(float)  # what is beyond mirrors what is before
@@ -245,7 +223,7 @@ def test_pixels_of_about_the_models_size_stay_as_they_are(
 ) -> None:
     image_CHW = noise(64, 96)
     engine = ThresholdEngine(gsd_m, tile=32)
-    predict_map(write(tmp_path / "o.tif", image_CHW), tmp_path / "map.tif", engine, settings)
+    predict_map(write_raster(tmp_path / "o.tif", image_CHW), tmp_path / "map.tif", engine, settings)
     assert len(engine.seen) == 6
     for index, seen_CHW in enumerate(engine.seen):
         row, col = 32 * (index // 3), 32 * (index % 3)
@@ -256,7 +234,7 @@ def test_pixels_of_about_the_models_size_stay_as_they_are(
 def test_more_than_a_tenth_is_resampled(tmp_path: Path, gsd_m: float) -> None:
     engine = ThresholdEngine(gsd_m, tile=128)
     image_CHW = np.broadcast_to(np.linspace(0, 255, 96, dtype=np.uint8), (3, 64, 96))
-    predict_map(write(tmp_path / "o.tif", image_CHW), tmp_path / "map.tif", engine, MapSettings(overlap=0))
+    predict_map(write_raster(tmp_path / "o.tif", image_CHW), tmp_path / "map.tif", engine, MapSettings(overlap=0))
     (seen_CHW,) = engine.seen
     width = math.ceil(96 * 0.05 / gsd_m)
     assert (np.diff(seen_CHW[0, 0, :width].astype(int)) >= 0).all()
@@ -268,7 +246,7 @@ def test_more_than_a_tenth_is_resampled(tmp_path: Path, gsd_m: float) -> None:
 def test_a_number_overrides_what_the_model_says(tmp_path: Path, gsd_m: float | None, wanted: float) -> None:
     image_CHW = noise(64, 64)
     engine = ThresholdEngine(gsd_m, tile=32)
-    source = write(tmp_path / "o.tif", image_CHW)
+    source = write_raster(tmp_path / "o.tif", image_CHW)
     predict_map(source, tmp_path / "map.tif", engine, MapSettings(overlap=0, gsd=wanted))
     (seen_CHW,) = engine.seen
     assert np.abs(seen_CHW - image_CHW.reshape(3, 32, 2, 32, 2).mean(axis=(2, 4))).max() <= 0.5001
@@ -278,7 +256,7 @@ def test_an_unknown_place_is_not_resampled(tmp_path: Path) -> None:
     from salakseg.mapping.opening import SourceOptions
 
     image_CHW = noise(32, 32)
-    source = write(tmp_path / "o.tif", image_CHW, crs=None)
+    source = write_raster(tmp_path / "o.tif", image_CHW, crs=None)
     settings = MapSettings(overlap=0, source=SourceOptions(allow_no_crs=True))
     engine = ThresholdEngine(0.5, tile=32)
     predict_map(source, tmp_path / "map.tif", engine, settings)
@@ -293,7 +271,7 @@ def test_an_unknown_place_is_not_resampled(tmp_path: Path) -> None:
     ("gsd_m", "words"), [(0.0049, ["10 times as coarse", "0.0049 m"]), (60.0, ["1,200 times as fine", "60 m"])]
 )
 def test_what_is_too_far_from_the_model_is_refused(tmp_path: Path, gsd_m: float, words: list[str]) -> None:
-    source = write(tmp_path / "o.tif", noise(32, 32))
+    source = write_raster(tmp_path / "o.tif", noise(32, 32))
     with pytest.raises(RasterError) as caught:
         predict_map(source, tmp_path / "map.tif", ThresholdEngine(gsd_m))
     message = str(caught.value)
@@ -307,7 +285,7 @@ def test_what_is_too_far_from_the_model_is_refused(tmp_path: Path, gsd_m: float,
 def test_ten_times_as_coarse_is_not_refused(tmp_path: Path) -> None:
     truth_HW = np.zeros((30, 30), np.bool_)
     truth_HW[10:20, 5:15] = True
-    predict_map(write(tmp_path / "o.tif", picture(truth_HW)), tmp_path / "map.tif", ThresholdEngine(0.00501))
+    predict_map(write_raster(tmp_path / "o.tif", picture(truth_HW)), tmp_path / "map.tif", ThresholdEngine(0.00501))
     np.testing.assert_array_equal(read_map(tmp_path / "map.tif"), truth_HW)
 
 
@@ -318,7 +296,7 @@ def test_ten_times_as_coarse_is_not_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("out_gsd", [0.02, 0.025, 0.05, 0.1, 0.165])
 def test_a_map_of_another_size_covers_the_same_ground(tmp_path: Path, gsd_m: float | None, out_gsd: float) -> None:
     truth_HW = scene()
-    source = write(tmp_path / "o.tif", picture(truth_HW))
+    source = write_raster(tmp_path / "o.tif", picture(truth_HW))
     step = out_gsd / 0.05
     summary = predict_map(source, tmp_path / "map.tif", ThresholdEngine(gsd_m), MapSettings(out_gsd=out_gsd))
     with rasterio.open(source) as given, rasterio.open(tmp_path / "map.tif") as made:
@@ -358,7 +336,7 @@ def test_a_coarser_map_is_valid_where_half_of_a_pixel_is(tmp_path: Path, gsd_m: 
     valid_HW = np.random.default_rng(4).random((120, 152)) < 0.5
     valid_HW[:48, :40] = False
     bands = np.concatenate([noise(120, 152), np.where(valid_HW, 255, 0).astype(np.uint8)[None]])
-    source = write(tmp_path / "o.tif", bands)
+    source = write_raster(tmp_path / "o.tif", bands)
     predict_map(source, tmp_path / "map.tif", ThresholdEngine(gsd_m, tile=32), MapSettings(out_gsd=0.1))
     share_HW = valid_HW.reshape(60, 2, 76, 2).mean(axis=(1, 3))
     assert (share_HW == 0.5).sum() > 100
@@ -368,7 +346,7 @@ def test_a_coarser_map_is_valid_where_half_of_a_pixel_is(tmp_path: Path, gsd_m: 
 def test_a_finer_map_is_valid_where_its_ground_is(tmp_path: Path) -> None:
     valid_HW = np.random.default_rng(4).random((40, 50)) < 0.5
     bands = np.concatenate([noise(40, 50), np.where(valid_HW, 255, 0).astype(np.uint8)[None]])
-    source = write(tmp_path / "o.tif", bands)
+    source = write_raster(tmp_path / "o.tif", bands)
     predict_map(source, tmp_path / "map.tif", ThresholdEngine(None, tile=32), MapSettings(out_gsd=0.025))
     np.testing.assert_array_equal(read_map(tmp_path / "map.tif") != 255, np.kron(valid_HW, np.ones((2, 2), np.bool_)))
 
@@ -378,7 +356,9 @@ def test_validity_on_the_files_own_grid_is_the_files_own(tmp_path: Path, gsd_m: 
     valid_HW = np.random.default_rng(4).random((90, 110)) < 0.6
     valid_HW[:40, :35] = False
     bands = np.concatenate([noise(90, 110), np.where(valid_HW, 255, 0).astype(np.uint8)[None]])
-    summary = predict_map(write(tmp_path / "o.tif", bands), tmp_path / "map.tif", ThresholdEngine(gsd_m, tile=32))
+    summary = predict_map(
+        write_raster(tmp_path / "o.tif", bands), tmp_path / "map.tif", ThresholdEngine(gsd_m, tile=32)
+    )
     np.testing.assert_array_equal(read_map(tmp_path / "map.tif") != 255, valid_HW)
     assert summary.valid_share == pytest.approx(valid_HW.mean())
 
@@ -416,7 +396,7 @@ def test_colours_beneath_transparent_pixels_change_nothing(tmp_path: Path, gsd_m
                 profile["mask"] = valid_HW
             else:
                 profile["nodata"] = int(beneath_CHW[0, 0, 0])
-            source = write(tmp_path / f"{mark} {kind}" / "o.tif", bands, **profile)
+            source = write_raster(tmp_path / f"{mark} {kind}" / "o.tif", bands, **profile)
             engine = NeighbourhoodEngine(gsd_m)
             predict_map(source, source.with_name("map.tif"), engine, settings)
             engines.append(engine)
@@ -431,7 +411,7 @@ def test_a_flat_colour_stays_itself_up_to_the_border(tmp_path: Path, gsd_m: floa
     valid_HW = spotted(100, 120)
     bands = np.where(valid_HW, np.array([50, 100, 150, 255])[:, None, None], 0).astype(np.uint8)
     engine = ThresholdEngine(gsd_m)
-    predict_map(write(tmp_path / "o.tif", bands), tmp_path / "map.tif", engine)
+    predict_map(write_raster(tmp_path / "o.tif", bands), tmp_path / "map.tif", engine)
     for seen_CHW in engine.seen:
         np.testing.assert_array_equal(seen_CHW.reshape(3, -1).T, np.broadcast_to([50, 100, 150], (64 * 64, 3)))
 
@@ -445,7 +425,7 @@ def _source(folder: Path) -> Path:
     soft = ndimage.gaussian_filter(np.random.default_rng(2).normal(size=(3, 80, 400)), (0, 5, 5))
     image_CHW = np.asarray(115 + 60 * soft / soft.std()).clip(0, 255).astype(np.uint8)
     alpha = np.where(spotted(80, 400), 255, 0).astype(np.uint8)[None]
-    return write(folder / "o.tif", np.concatenate([image_CHW, alpha]))
+    return write_raster(folder / "o.tif", np.concatenate([image_CHW, alpha]))
 
 
 def _map(

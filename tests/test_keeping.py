@@ -7,14 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from disks import no_file_beyond
 from helpers import TINY, command
 from training import quiet, tiny_request
 
@@ -40,17 +40,6 @@ def run(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "runs" / "one")
     folder.last.parent.mkdir(parents=True)
     return folder
-
-
-@contextmanager
-def no_file_beyond(most: int) -> Iterator[None]:
-    """A disk on which every file is full at a size: what the system answers is what a full disk answers."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def at(checkpoint: Checkpoint, iteration: int) -> Checkpoint:

@@ -16,18 +16,16 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rasters import UTM_SOUTH, read_map, write_raster
 from small_engines import (
-    UTM_SOUTH,
     BrightnessEngine,
     SmoothEngine,
     blotches,
     brightness_class,
     content,
     random_rgb,
-    read_map,
     refused,
     round_alpha,
-    write_raster,
 )
 
 from salakseg.classes import SALAK, ClassMap

@@ -4,22 +4,13 @@ Axes: C red green blue, H rows, W columns.
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_engines import (
-    BrightnessEngine,
-    FailingEngine,
-    brightness_class,
-    content,
-    kept,
-    random_rgb,
-    read_map,
-    write_raster,
-)
+from disks import no_file_beyond
+from rasters import read_map, write_raster
+from small_engines import BrightnessEngine, FailingEngine, brightness_class, content, kept, random_rgb
 
 from salakseg.errors import RasterError
 from salakseg.mapping.finish import Outputs
@@ -100,25 +91,12 @@ def test_overwriting_replaces_the_map_only_when_the_new_one_is_whole(tmp_path: P
     assert sorted(content(tmp_path)) == files
 
 
-@contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """No file can grow beyond some bytes."""
-    import resource  # POSIX only
-
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are a POSIX thing")
 @pytest.mark.parametrize("size", [3_000, 9_000, 300_000], ids=["a stripe", "the end of a stripe", "the map"])
 def test_a_full_disk_leaves_no_map_and_with_space_it_goes_on(tmp_path: Path, size: int) -> None:
     image_CHW = random_rgb(1100, 1200)
     source = write_raster(tmp_path / "o.tif", image_CHW)
-    with full_disk(size), pytest.raises(RasterError) as caught:
+    with no_file_beyond(size), pytest.raises(RasterError) as caught:
         predict_map(source, tmp_path / "map.tif", BrightnessEngine(256))
     for words in (str(tmp_path / "map.tif"), "written", "is the disk full?"):
         assert words in str(caught.value)
@@ -135,7 +113,7 @@ def test_a_stripe_that_did_not_fit_on_the_disk_is_never_taken_for_done(tmp_path:
     """GDAL keeps small files in memory until it closes them, and is silent if they do not fit then."""
     image_CHW = random_rgb(300, 600)
     source = write_raster(tmp_path / "o.tif", image_CHW)
-    with full_disk(size), pytest.raises(RasterError, match=r"map\.tif cannot be written"):
+    with no_file_beyond(size), pytest.raises(RasterError, match=r"map\.tif cannot be written"):
         predict_map(source, tmp_path / "map.tif", BrightnessEngine(64))
     predict_map(source, tmp_path / "map.tif", BrightnessEngine(64), resume=True)
     np.testing.assert_array_equal(read_map(tmp_path / "map.tif"), brightness_class(image_CHW))

@@ -12,7 +12,8 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window
-from small_engines import BrightnessEngine, brightness_class, random_rgb, refused, write_raster
+from rasters import write_raster
+from small_engines import BrightnessEngine, brightness_class, random_rgb, refused
 
 from salakseg.classes import SALAK, ClassMap
 from salakseg.errors import EngineError

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 from numpy.typing import NDArray
+from rasters import read_map, write_raster
 from small_engines import (
     BrightnessEngine,
     SmoothEngine,
@@ -20,10 +21,8 @@ from small_engines import (
     content,
     kept,
     random_rgb,
-    read_map,
     refused,
     round_alpha,
-    write_raster,
 )
 
 from salakseg.errors import RasterError

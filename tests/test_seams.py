@@ -14,6 +14,7 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rasters import read_map
 from scipy import ndimage, special
 
 from salakseg.classes import SALAK, ClassMap
@@ -68,12 +69,6 @@ def write_scene(path: Path, seed: int) -> Path:
     with rasterio.open(path, "w", count=3, height=HEIGHT, width=WIDTH, **profile) as dataset:
         dataset.write(image_CHW)
     return path
-
-
-def read_map(path: Path) -> NDArray[np.uint8]:
-    with rasterio.open(path) as dataset:
-        label_HW: NDArray[np.uint8] = dataset.read(1)
-    return label_HW
 
 
 def changes(label_HW: NDArray[np.uint8], overlap: int) -> tuple[list[float], list[float]]:

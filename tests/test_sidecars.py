@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pystac
 import pytest
-from exports import TILE, read_map, run_without, settings, write_described, write_tile
+from exports import TILE, run_without, settings, write_described, write_tile
 from helpers import command, write_tiny_onnx
+from rasters import read_map
 from reports import measured_report
 from stac_model.schema import MLModelProperties
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.rpc import RPC
+from rasters import RGBA, UTM_SOUTH, read_map, write_raster
 from scipy import ndimage
 
 from salakseg.classes import SALAK, ClassMap
@@ -30,9 +31,7 @@ from salakseg.mapping.stretch import Stretch
 from salakseg.mapping.summary import MapSummary
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-UTM_SOUTH = Affine(0.05, 0.0, 431000.0, 0.0, -0.05, 9154000.0)
 RGB = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
-RGBA = [*RGB, ColorInterp.alpha]
 
 
 class ColourEngine:
@@ -66,28 +65,6 @@ class BlurringEngine(ColourEngine):
 def colour_class(image_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
     red, green, blue = (band_HW > 127 for band_HW in image_CHW)
     label_HW: NDArray[np.uint8] = np.minimum(red + 2 * green + 4 * blue, 6).astype(np.uint8)
-    return label_HW
-
-
-def write(path: Path, bands: NDArray[Any], **profile: Any) -> Path:
-    count, height, width = bands.shape
-    path.parent.mkdir(exist_ok=True)
-    meanings, mask = profile.pop("colorinterp", RGBA[:count]), profile.pop("mask", None)
-    defaults = {"driver": "GTiff", "crs": "EPSG:32749", "transform": UTM_SOUTH, "dtype": bands.dtype}
-    with (
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-        rasterio.open(path, "w", count=count, height=height, width=width, **(defaults | profile)) as dataset,
-    ):
-        dataset.colorinterp = meanings
-        dataset.write(bands)
-        if mask is not None:
-            dataset.write_mask(mask)
-    return path
-
-
-def read_map(path: Path) -> NDArray[np.uint8]:
-    with rasterio.open(path) as dataset:
-        label_HW: NDArray[np.uint8] = dataset.read(1)
     return label_HW
 
 
@@ -149,7 +126,7 @@ def test_bands_are_taken_in_the_order_that_is_named(tmp_path: Path) -> None:
     image_CHW = scene()
     nir = np.full((2, 100, 120), 255, np.uint8)
     grey = [ColorInterp.gray] + [ColorInterp.undefined] * 4
-    source = write(tmp_path / "o.tif", np.concatenate([nir, image_CHW]), colorinterp=grey)
+    source = write_raster(tmp_path / "o.tif", np.concatenate([nir, image_CHW]), colorinterp=grey)
     for bands in ((3, 4, 5), (5, 4, 3), (4, 4, 4), (3, 1, 5)):
         label_HW, _ = mapped(source, bands=bands)
         all_bands = np.concatenate([nir, image_CHW])
@@ -165,14 +142,14 @@ def test_bands_are_found_by_their_meaning(tmp_path: Path) -> None:
     bands = np.stack([nir, image_CHW[2], nir, image_CHW[1], image_CHW[0]])
     other = ColorInterp.undefined
     meanings = [other, ColorInterp.blue, other, ColorInterp.green, ColorInterp.red]
-    source = write(tmp_path / "o.tif", bands, colorinterp=meanings)
+    source = write_raster(tmp_path / "o.tif", bands, colorinterp=meanings)
     np.testing.assert_array_equal(mapped(source)[0], colour_class(image_CHW))
 
 
 def test_named_bands_change_the_colours_and_not_what_is_valid(tmp_path: Path) -> None:
     image_CHW, valid_HW = scene(), holes()
     bands = np.concatenate([image_CHW, np.where(valid_HW, 255, 0).astype(np.uint8)[None]])
-    source = write(tmp_path / "o.tif", bands)
+    source = write_raster(tmp_path / "o.tif", bands)
     np.testing.assert_array_equal(mapped(source, bands=(3, 2, 1))[0], where_valid(image_CHW[::-1], valid_HW))
 
 
@@ -180,7 +157,7 @@ def test_the_first_bands_that_are_not_alpha_are_taken_where_none_has_a_meaning(t
     image_CHW = scene()
     alpha = np.full((1, 100, 120), 255, np.uint8)
     meanings = [ColorInterp.alpha, ColorInterp.gray, ColorInterp.undefined, ColorInterp.undefined]
-    source = write(tmp_path / "o.tif", np.concatenate([alpha, image_CHW]), colorinterp=meanings)
+    source = write_raster(tmp_path / "o.tif", np.concatenate([alpha, image_CHW]), colorinterp=meanings)
     np.testing.assert_array_equal(mapped(source)[0], colour_class(image_CHW))
 
 
@@ -196,7 +173,7 @@ def test_a_stretch_makes_8_bits_of_any_depth(tmp_path: Path, dtype: str, low: fl
     values = low + (high - low) * position
     if dtype != "float32":
         values = np.floor(values).clip(np.iinfo(dtype).min, np.iinfo(dtype).max)
-    source = write(tmp_path / "o.tif", values.astype(dtype))
+    source = write_raster(tmp_path / "o.tif", values.astype(dtype))
     exact = (values - low) / (high - low) * 255
     image_CHW = seen(source, stretch=Stretch(low, high))
     assert np.abs(image_CHW - exact.clip(0, 255)).max() <= 0.5001
@@ -208,7 +185,7 @@ def test_a_stretch_makes_8_bits_of_any_depth(tmp_path: Path, dtype: str, low: fl
 
 
 def test_8_bits_are_taken_as_they_are_unless_a_stretch_is_named(tmp_path: Path) -> None:
-    source = write(tmp_path / "o.tif", scene())
+    source = write_raster(tmp_path / "o.tif", scene())
     np.testing.assert_array_equal(seen(source), scene())
     with rasterio.open(tmp_path / "map.tif") as made:
         assert made.tags()["scale"] == "none"
@@ -233,7 +210,7 @@ def test_percentiles_are_those_of_all_valid_values_of_the_file(
     values = scene(150, 170) if dtype == "uint8" else _dtype_values(dtype)
     nodata = 0 if dtype == "uint8" else -9999 if dtype != "uint16" else 65535
     marked = np.where(valid_HW, values, np.array(nodata, values.dtype))
-    source = write(tmp_path / "o.tif", marked, nodata=nodata)
+    source = write_raster(tmp_path / "o.tif", marked, nodata=nodata)
     label_HW, _ = mapped(source, stretch="percentile")
     with rasterio.open(tmp_path / "map.tif") as made:
         low, high = map(float, made.tags()["scale"].split(","))
@@ -256,13 +233,13 @@ def test_what_is_not_a_number_is_unknown_and_changes_nothing_else(tmp_path: Path
     broken = values.copy()
     for band, wrong in enumerate((np.nan, np.inf, -np.inf)):  # each in one band only
         broken[band][~valid_HW & (np.arange(120) % 3 == band)] = wrong
-    masked = write(tmp_path / "masked" / "o.tif", values, mask=valid_HW)
+    masked = write_raster(tmp_path / "masked" / "o.tif", values, mask=valid_HW)
     for options in ({"stretch": "percentile"}, {"stretch": Stretch(0, 1)}):
         expected_HW, _ = mapped(masked, BlurringEngine(), **options)
         with rasterio.open(masked.with_name("map.tif")) as made:
             scale = made.tags()["scale"]
         for name, nodata in (("plain", None), ("nan", np.nan)):
-            source = write(tmp_path / name / "o.tif", broken, nodata=nodata)
+            source = write_raster(tmp_path / name / "o.tif", broken, nodata=nodata)
             label_HW, _ = mapped(source, BlurringEngine(), **options)
             np.testing.assert_array_equal(label_HW, expected_HW)
             with rasterio.open(source.with_name("map.tif")) as made:
@@ -271,22 +248,22 @@ def test_what_is_not_a_number_is_unknown_and_changes_nothing_else(tmp_path: Path
 
 
 def test_a_file_without_a_range_of_values_is_refused(tmp_path: Path) -> None:
-    constant = write(tmp_path / "o.tif", np.full((3, 40, 50), 700, np.uint16))
+    constant = write_raster(tmp_path / "o.tif", np.full((3, 40, 50), 700, np.uint16))
     refused(constant, "--scale percentile", "700", stretch="percentile")
-    empty = write(tmp_path / "e.tif", np.zeros((3, 40, 50), np.uint16), nodata=0)
+    empty = write_raster(tmp_path / "e.tif", np.zeros((3, 40, 50), np.uint16), nodata=0)
     refused(empty, "--scale percentile", "no valid pixel", stretch="percentile")
 
 
 def test_values_of_which_nearly_all_are_the_same_still_have_a_range(tmp_path: Path) -> None:
     values = np.full((3, 60, 70), 700, np.uint16)
     values[:, :2, :2], values[:, 5:6, 5:6] = 100, 1120
-    image_CHW = seen(write(tmp_path / "o.tif", values), stretch="percentile")
+    image_CHW = seen(write_raster(tmp_path / "o.tif", values), stretch="percentile")
     assert (image_CHW[:, 0, 0].tolist(), image_CHW[:, 5, 5].tolist()) == ([0] * 3, [255] * 3)
     assert np.unique(image_CHW[:, 10:]).tolist() == [150]
 
 
 def test_complex_numbers_are_refused(tmp_path: Path) -> None:
-    source = write(tmp_path / "o.tif", np.ones((3, 40, 50), np.complex64))
+    source = write_raster(tmp_path / "o.tif", np.ones((3, 40, 50), np.complex64))
     refused(source, "complex", stretch="percentile")
 
 
@@ -299,7 +276,7 @@ def test_alpha_of_16_bits(tmp_path: Path, opaque: int) -> None:
     alpha = np.where(valid_HW, opaque, 0).astype(np.uint16)
     alpha[50, 10:20] = [1, 2, 100, 200, 255, 256, 300, 1000, 30000, 65534]  # a little is something
     valid_HW[50, 10:20] = True
-    source = write(tmp_path / "o.tif", np.concatenate([image_CHW.astype(np.uint16) * 16, alpha[None]]))
+    source = write_raster(tmp_path / "o.tif", np.concatenate([image_CHW.astype(np.uint16) * 16, alpha[None]]))
     label_HW, _ = mapped(source, stretch=Stretch(0, 4080))
     np.testing.assert_array_equal(label_HW, where_valid(image_CHW, valid_HW))
 
@@ -313,7 +290,7 @@ def test_alpha_counts_wherever_it_stands(tmp_path: Path, dtype: str, meanings: s
     band = {"r": image_CHW[0], "g": image_CHW[1], "b": image_CHW[2], "n": nir, "a": np.where(valid_HW, 255, 0)}
     meaning = dict(zip("rgba", RGBA, strict=True)) | {"n": ColorInterp.undefined}
     bands = np.stack([band[letter] for letter in meanings]).astype(dtype)
-    source = write(tmp_path / "o.tif", bands, colorinterp=[meaning[letter] for letter in meanings])
+    source = write_raster(tmp_path / "o.tif", bands, colorinterp=[meaning[letter] for letter in meanings])
     label_HW, _ = mapped(source, stretch=None if dtype == "uint8" else Stretch(0, 255))
     np.testing.assert_array_equal(label_HW, where_valid(image_CHW, valid_HW))
 
@@ -324,7 +301,7 @@ def test_nodata_of_each_band_in_a_vrt(tmp_path: Path) -> None:
     nodata = np.array([0, 255, 7])
     bands = np.where(valid_HW, image_CHW, nodata[:, None, None]).astype(np.uint8)
     bands[0, 60, 60:70] = 0  # of one band only: a dark red is no hole
-    write(tmp_path / "bands.tif", bands)
+    write_raster(tmp_path / "bands.tif", bands)
     parts = "".join(
         f'<VRTRasterBand dataType="Byte" band="{band}"><NoDataValue>{value}</NoDataValue>'
         f"<ColorInterp>{color}</ColorInterp><SimpleSource><SourceFilename relativeToVRT='1'>bands.tif</SourceFilename>"
@@ -344,28 +321,28 @@ def test_nodata_of_each_band_in_a_vrt(tmp_path: Path) -> None:
 
 
 def _striped(folder: Path, image_CHW: NDArray[np.uint8], valid_HW: NDArray[np.bool_]) -> Path:
-    return write(folder / "o.tif", image_CHW, mask=valid_HW, tiled=False, blockysize=7, compress="lzw")
+    return write_raster(folder / "o.tif", image_CHW, mask=valid_HW, tiled=False, blockysize=7, compress="lzw")
 
 
 def _tiled(folder: Path, image_CHW: NDArray[np.uint8], valid_HW: NDArray[np.bool_]) -> Path:
     options = {"tiled": True, "blockxsize": 32, "blockysize": 16, "interleave": "band", "compress": "deflate"}
-    return write(folder / "o.tif", image_CHW, mask=valid_HW, **options)
+    return write_raster(folder / "o.tif", image_CHW, mask=valid_HW, **options)
 
 
 def _jpeg(folder: Path, image_CHW: NDArray[np.uint8], valid_HW: NDArray[np.bool_]) -> Path:
     options = {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "jpeg", "photometric": "ycbcr"}
-    return write(folder / "o.tif", image_CHW, mask=valid_HW, interleave="pixel", **options)
+    return write_raster(folder / "o.tif", image_CHW, mask=valid_HW, interleave="pixel", **options)
 
 
 def _big(folder: Path, image_CHW: NDArray[np.uint8], valid_HW: NDArray[np.bool_]) -> Path:
-    path = write(folder / "o.tif", image_CHW, mask=valid_HW, BIGTIFF="YES")
+    path = write_raster(folder / "o.tif", image_CHW, mask=valid_HW, BIGTIFF="YES")
     assert path.read_bytes()[2] == 43  # its version number
     return path
 
 
 def _cog(folder: Path, image_CHW: NDArray[np.uint8], valid_HW: NDArray[np.bool_]) -> Path:
     alpha = np.where(valid_HW, 255, 0).astype(np.uint8)[None]
-    plain = write(folder / "plain.tif", np.concatenate([image_CHW, alpha]))
+    plain = write_raster(folder / "plain.tif", np.concatenate([image_CHW, alpha]))
     rasterio.shutil.copy(plain, folder / "o.tif", driver="COG", COMPRESS="DEFLATE", BLOCKSIZE="128")
     return folder / "o.tif"
 
@@ -373,7 +350,7 @@ def _cog(folder: Path, image_CHW: NDArray[np.uint8], valid_HW: NDArray[np.bool_]
 def _five_bands(folder: Path, image_CHW: NDArray[np.uint8], valid_HW: NDArray[np.bool_]) -> Path:
     nir = np.random.default_rng(8).integers(0, 256, (1, *valid_HW.shape), dtype=np.uint8)
     meanings = [*RGB, ColorInterp.undefined, ColorInterp.undefined]
-    return write(folder / "o.tif", np.concatenate([image_CHW, nir, nir]), colorinterp=meanings, mask=valid_HW)
+    return write_raster(folder / "o.tif", np.concatenate([image_CHW, nir, nir]), colorinterp=meanings, mask=valid_HW)
 
 
 def _mosaic(folder: Path, image_CHW: NDArray[np.uint8], valid_HW: NDArray[np.bool_]) -> Path:
@@ -384,7 +361,7 @@ def _mosaic(folder: Path, image_CHW: NDArray[np.uint8], valid_HW: NDArray[np.boo
     for row, col in ((0, 0), (0, 50), (45, 0), (45, 50)):
         part = whole[:, row : row + (45 if row == 0 else 55), col : col + (50 if col == 0 else 70)]
         name = f"part-{row}-{col}.tif"
-        write(folder / name, part, transform=UTM_SOUTH @ Affine.translation(col, row))
+        write_raster(folder / name, part, transform=UTM_SOUTH @ Affine.translation(col, row))
         size = f'xSize="{part.shape[2]}" ySize="{part.shape[1]}"'
         for band, sources in enumerate(bands, start=1):
             sources.append(
@@ -415,7 +392,7 @@ def test_containers_make_no_difference(tmp_path: Path, container: Callable[..., 
         assert dataset.shape == (100, 120)
     assert np.abs(stored_CHW - image_CHW.astype(int)).mean() < 8  # a JPEG is not quite what it was
     label_HW, summary = mapped(source, ColourEngine(gsd_m=gsd_m))
-    plain = write(tmp_path / "plain" / "plain.tif", stored_CHW, mask=valid_HW)
+    plain = write_raster(tmp_path / "plain" / "plain.tif", stored_CHW, mask=valid_HW)
     expected_HW = where_valid(stored_CHW, valid_HW) if gsd_m is None else mapped(plain, ColourEngine(gsd_m=gsd_m))[0]
     np.testing.assert_array_equal(label_HW, expected_HW)
     assert not summary.bad_blocks and not summary.warnings
@@ -431,7 +408,7 @@ def test_control_points_alone_are_no_georeference(tmp_path: Path, allowed: bool)
         GroundControlPoint(row, col, 431000 + 0.05 * col + 0.01 * row, 9154000 - 0.05 * row)
         for row in (0, 99) for col in (0, 119)
     ]  # fmt: skip
-    source = write(tmp_path / "o.tif", scene(), transform=Affine.identity(), crs=None)
+    source = write_raster(tmp_path / "o.tif", scene(), transform=Affine.identity(), crs=None)
     with rasterio.open(source, "r+") as dataset:
         dataset.gcps = points, rasterio.crs.CRS.from_epsg(32749)
     refused(source, "control points", "gdalwarp", allow_no_crs=allowed)
@@ -440,7 +417,7 @@ def test_control_points_alone_are_no_georeference(tmp_path: Path, allowed: bool)
 def test_camera_models_alone_are_no_georeference(tmp_path: Path) -> None:
     row, col = [1.0, *[0.0] * 19], [0.0, 1.0, *[0.0] * 18]
     rpc = RPC(0.0, 100.0, -7.6, 0.1, row, col, 50.0, 50.0, 110.1, 0.1, row, col, 60.0, 60.0, 1.0, 1.0)
-    source = write(tmp_path / "o.tif", scene(), transform=Affine.identity(), crs=None, rpcs=rpc)
+    source = write_raster(tmp_path / "o.tif", scene(), transform=Affine.identity(), crs=None, rpcs=rpc)
     refused(source, "gdalwarp")
 
 
@@ -483,8 +460,8 @@ def test_a_bad_block_is_refused_or_mapped_around(tmp_path: Path, layout: str, sc
     transparent = layout in ("transparent", "alpha alone")
     if transparent:
         bands = np.concatenate([bands, np.where(holes(150, 210), 255, 0).astype(np.uint8)[None]])
-    whole_HW, _ = mapped(write(tmp_path / "whole" / "o.tif", bands), stretch=Stretch(6, 249) if scale else None)
-    source = write(tmp_path / "o.tif", bands, compress="deflate", **({"interleave": "pixel"} | options))
+    whole_HW, _ = mapped(write_raster(tmp_path / "whole" / "o.tif", bands), stretch=Stretch(6, 249) if scale else None)
+    source = write_raster(tmp_path / "o.tif", bands, compress="deflate", **({"interleave": "pixel"} | options))
     row, col, height, width = place = damage(source, block, band)
 
     message = refused(source, "cannot be read", "damaged", "--skip-bad-blocks", midway=True, stretch=scale)
@@ -520,9 +497,9 @@ def test_a_bad_block_is_refused_or_mapped_around(tmp_path: Path, layout: str, sc
 @pytest.mark.parametrize("gsd_m", [0.1, 0.165, 0.03])
 def test_a_bad_block_reaches_no_further_than_its_neighbourhood_when_resampled(tmp_path: Path, gsd_m: float) -> None:
     image_CHW = scene(150, 210)
-    whole_HW, _ = mapped(write(tmp_path / "whole" / "o.tif", image_CHW), ColourEngine(gsd_m=gsd_m))
+    whole_HW, _ = mapped(write_raster(tmp_path / "whole" / "o.tif", image_CHW), ColourEngine(gsd_m=gsd_m))
     options = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate", "interleave": "pixel"}
-    source = write(tmp_path / "o.tif", image_CHW, **options)
+    source = write_raster(tmp_path / "o.tif", image_CHW, **options)
     row, col, height, width = place = damage(source, (1, 1))
     label_HW, summary = mapped(source, ColourEngine(gsd_m=gsd_m), skip_bad_blocks=True)
     assert summary.bad_blocks == (place,)
@@ -539,7 +516,7 @@ def test_a_bad_block_reaches_no_further_than_its_neighbourhood_when_resampled(tm
 def test_several_bad_blocks_are_all_listed(tmp_path: Path) -> None:
     options = {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "deflate", "interleave": "pixel"}
     image_CHW = np.random.default_rng(1).integers(1, 255, (3, 150, 210), dtype=np.uint8)
-    source = write(tmp_path / "o.tif", image_CHW, **options)
+    source = write_raster(tmp_path / "o.tif", image_CHW, **options)
     places = sorted(damage(source, block) for block in ((0, 0), (0, 6), (2, 3), (2, 4), (4, 6), (4, 0)))
     label_HW, summary = mapped(source, skip_bad_blocks=True)
     assert summary.bad_blocks == tuple(places)
@@ -552,7 +529,7 @@ def test_several_bad_blocks_are_all_listed(tmp_path: Path) -> None:
 
 def test_bad_blocks_of_an_earlier_run_are_listed_after_resuming(tmp_path: Path) -> None:
     options = {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "deflate", "interleave": "pixel"}
-    source = write(tmp_path / "o.tif", scene(300, 100), **options)
+    source = write_raster(tmp_path / "o.tif", scene(300, 100), **options)
     places = sorted(damage(source, block) for block in ((0, 1), (8, 2)))
     settings = MapSettings(source=SourceOptions(skip_bad_blocks=True))
 

@@ -54,10 +54,10 @@ def _rows(group: Group, images: str, end: str) -> list[Row]:
 def _gap_rows(ours: list[Result], floor: list[Result], ceiling: list[Result]) -> list[Row]:
     """The gap by the pixels of all images, and, without a bar, with all images alike."""
     closed, found = _closed(gap_closed(ours, floor, ceiling))
-    met = bool(closed) and np.mean(closed) >= GAP and min(closed) > 0
+    met = len(closed) > 0 and float(np.mean(closed)) >= GAP and min(closed) > 0
     _, alike = _closed(gap_closed(ours, floor, ceiling, lambda result: result.miou_images_alike))
     what, bar = "gap from 8 to 32 labelled images closed", f"at least {100 * GAP:.0f} %, positive in every seed"
-    return [(what, bar, found, _met(bool(met))), (f"{what}, images alike", "-", alike, "-")]
+    return [(what, bar, found, _met(met)), (f"{what}, images alike", "-", alike, "-")]
 
 
 def _closed(shares: dict[int, float]) -> tuple[list[float], str]:
