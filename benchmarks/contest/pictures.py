@@ -103,7 +103,7 @@ def _draw(group: Group, methods: list[str], panels: list[Panel]) -> "Figure | No
         axes.set(xlim=(0, 1.02 * group.iterations), ylim=(panel.low, panel.high))
         label_axes(axes, "iteration" if number == len(panels) - 1 else "", panel.title)
         if number == 0:
-            _legend(axes, methods, height)
+            _legend(axes, methods, height, seeds=any(len(group.of(method)) > 1 for method in methods))
     return figure
 
 
@@ -117,10 +117,13 @@ def _plot(axes: "Axes", records: list[dict[str, Any]], point: Point, color: str,
     axes.plot(shared, means, color=color, linestyle=style, linewidth=1.7)
 
 
-def _legend(axes: "Axes", methods: list[str], height: float) -> None:
+def _legend(axes: "Axes", methods: list[str], height: float, *, seeds: bool) -> None:
     for order, method in enumerate(methods):
         color, style = _STYLES.get(method, (QUIET, _REST[order % len(_REST)]))
         y = 0.97 - order * _LINE / height
         line = axes.plot([1.03, 1.1], [y, y], color=color, linestyle=style, linewidth=1.7, clip_on=False)[0]
         line.set_transform(axes.transAxes)
         write(axes, 1.12, y, method, transform=axes.transAxes)
+    if seeds:
+        y = 0.97 - len(methods) * _LINE / height
+        write(axes, 1.03, y, "thin: single seeds", color=QUIET, transform=axes.transAxes)
