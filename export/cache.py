@@ -47,7 +47,13 @@ def cached_onnx(
 
     loaded = load_checkpoint(checkpoint)
     settings = ExportSettings(variant=loaded.choose(weights, heads), size=tile or loaded.default_tile)
-    return export_onnx(checkpoint, path, settings, overwrite=True, quick=True).path, True
+    try:
+        return export_onnx(checkpoint, path, settings, overwrite=True, quick=True).path, True
+    except ExportError as error:
+        raise ExportError(
+            f"{checkpoint} is converted for ONNX Runtime first, which failed: {error} Convert it by `salakseg export`, "
+            "which has the options that this names, and take its file by --model."
+        ) from error
 
 
 def _users_cache(checkpoint: Path) -> Path:

@@ -180,6 +180,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert (tmp_path / "change.csv").read_text().splitlines()[1] == "none,0.01,0.0,0.01"
     assert (tmp_path / "change.qml").is_file()
     command("diff", "old.tif", "new.tif", *files, cwd=tmp_path, status=1)
+    (tmp_path / "change.tif.aux.xml").write_text("<PAMDataset/>")  # class names of a map that had this name
+    command("diff", "old.tif", "new.tif", *files, "--overwrite", cwd=tmp_path)
+    assert not (tmp_path / "change.tif.aux.xml").exists()
     found = json.loads(command("diff", "old.tif", "new.tif", "--json", cwd=tmp_path).stdout)
     assert found["pixels"] == BY_HAND
 

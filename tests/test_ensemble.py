@@ -14,7 +14,7 @@ from PIL import Image
 
 from salakseg.data.masks import read_image, read_mask
 from salakseg.data.patches import Patch, PatchIndex, Photo, index_patches
-from salakseg.errors import CheckpointError, DataError
+from salakseg.errors import CheckpointError, DataError, EngineError
 from salakseg.evaluate.analyse import analyse
 from salakseg.evaluate.confusion import ConfusionMatrix
 from salakseg.evaluate.ensemble import Evaluation, evaluate
@@ -23,6 +23,7 @@ from salakseg.evaluate.inference import confusion_of
 from salakseg.evaluate.subjects import Subject, held_out_patches, open_subjects
 from salakseg.network.checkpoint import load_checkpoint, save_checkpoint
 from salakseg.network.combine import MeanEngine, TurnedEngine
+from salakseg.network.heads import Logits
 from salakseg.network.torch_engine import TorchEngine
 from salakseg.network.variant import Variant
 
@@ -109,6 +110,31 @@ def test_every_variant_is_what_predict_would_make_of_it(
     nearly_equal(
         evaluation.counts_PVKK[:, v].sum(axis=0), matrix_by(TurnedEngine(engine) if tta else engine, index, patches)
     )
+
+
+def test_a_batch_that_does_not_fit_into_memory_goes_in_parts(pair: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    image_BCHW = np.random.default_rng(0).integers(0, 256, (7, 3, SIDE, SIDE), dtype=np.uint8)
+    whole, engine = (TorchEngine(pair[0], "cpu", SIDE) for _ in range(2))
+    answer, sizes, most = TorchEngine._answer, [], 3
+
+    def small(self: TorchEngine, image_BCHW: NDArray[np.uint8]) -> Logits:
+        sizes.append(len(image_BCHW))
+        if len(image_BCHW) > most:
+            raise torch.OutOfMemoryError
+        return answer(self, image_BCHW)
+
+    logits, features = whole.inspect(image_BCHW)
+    expected = whole.predict(image_BCHW)
+    monkeypatch.setattr(TorchEngine, "_answer", small)
+    np.testing.assert_allclose(engine.predict(image_BCHW), expected, atol=1e-5)
+    assert sizes == [7, 3, 3, 1]
+    found = engine.inspect(image_BCHW)
+    torch.testing.assert_close(found[0].heads_BNKHW, logits.heads_BNKHW, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found[1], features, atol=1e-4, rtol=1e-4)
+    assert sizes[4:] == [3, 3, 1]
+    most = 0
+    with pytest.raises(EngineError, match=r"does not fit into the memory of the cpu device .* smaller --tile"):
+        engine.predict(image_BCHW)
 
 
 def test_other_checkpoints_and_their_mean(

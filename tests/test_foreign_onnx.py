@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import rasterio
 from exports import TILE, edit
@@ -135,3 +136,32 @@ def test_files_that_cannot_be_used(field: Path, tmp_path: Path, sizes: dict[int,
     with pytest.raises(EngineError, match=words) as error:
         OnnxEngine(path, told=TOLD)
     assert "other.onnx" in str(error.value)
+
+
+def halve_and_double(path: Path, out: Path) -> Path:
+    """The model with its first map added to itself at half the size and back, which an odd side does not survive."""
+    model = onnx.load(edit(path, out, sizes={2: "height", 3: "width"}))
+    scales = onnx.numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")
+    model.graph.initializer.append(scales)
+    node = onnx.helper.make_node
+    model.graph.node[1].input[0] = "sum"
+    for place, one in enumerate(
+        (
+            node("AveragePool", ["brightness"], ["half"], kernel_shape=[2, 2], strides=[2, 2]),
+            node("Resize", ["half", "", "scales"], ["double"]),
+            node("Add", ["brightness", "double"], ["sum"]),
+        ),
+        start=1,
+    ):
+        model.graph.node.insert(place, one)
+    onnx.save(model, out)
+    return out
+
+
+def test_a_model_that_fails_on_its_tiles_is_told(field: Path, tmp_path: Path) -> None:
+    path = halve_and_double(field / "foreign.onnx", tmp_path / "halving.onnx")
+    assert OnnxEngine(path, told=TOLD, tile=40).predict(np.zeros((1, 3, 40, 40), np.uint8)).shape == (1, 7, 40, 40)
+    told = predict(field, tmp_path / "map.tif", path, *flags_of(field), "--tile", 41, status=1)
+    assert "halving.onnx fails on 1 tiles of 41 pixels (" in told
+    assert "try another --tile" in told
+    assert not (tmp_path / "map.tif").exists()

@@ -9,6 +9,8 @@ import pytest
 import rasterio
 from helpers import command, write_scene, write_tiny_onnx
 from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+from rasters import write_raster
 
 from salakseg.mapping.finish import Outputs
 from salakseg.mapping.predict import predict_map
@@ -214,3 +216,27 @@ def test_a_gpu_that_cannot_be_used_is_told(field: Path, tmp_path: Path) -> None:
     assert "CPUExecutionProvider" in told
     assert "--device cpu" in told
     assert slower_than_wanted(EngineSpec(wanted.models, device="cpu"), engine) is None
+
+
+def test_another_flight_of_the_same_name_is_not_taken_for_mapped(field: Path, tmp_path: Path) -> None:
+    """Open Drone Map calls every result the same."""
+    flight = tmp_path / "odm_orthophoto.tif"
+    write_scene(flight, 150, 170)
+    wanted = ("--out", tmp_path / "map.tif", "--probabilities", tmp_path / "prob.tif")
+    predict(field, flight, *wanted)
+    assert "is there already" in predict(field, flight, *wanted, "--resume")
+    told = predict(field, flight, *wanted, "--resume", "--probability-type", "float16", status=1)
+    assert "prob.tif exists and was made from something else (type of values)" in told
+    write_scene(flight, 90, 130)
+    told = predict(field, flight, *wanted, "--resume", "--areas", tmp_path / "areas.csv", status=1)
+    assert "exists and was made from something else (orthomosaic_files)" in told
+    assert not (tmp_path / "areas.csv").exists()
+
+
+def test_a_guess_at_the_bands_is_told(field: Path, tmp_path: Path) -> None:
+    rgb_CHW = np.random.default_rng(0).integers(0, 256, (5, 70, 70), dtype=np.uint8)
+    source = write_raster(tmp_path / "o.tif", rgb_CHW, colorinterp=[ColorInterp.gray, *[ColorInterp.undefined] * 4])
+    told = predict(field, source, "--out", tmp_path / "map.tif")
+    assert "does not say which of its 5 bands are red, green and blue; bands 1,2,3 are taken" in told
+    told = predict(field, source, "--out", tmp_path / "map.tif", "--overwrite", "--bands", "3,2,1")
+    assert "does not say which" not in told

@@ -99,6 +99,15 @@ def test_there_is_no_circle() -> None:
         visit(module, ())
 
 
+def test_names_are_given_to_files_by_who_waits_for_a_virus_scanner() -> None:
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and module != "replacing":
+                of_os = ast.unparse(node.func) in ("os.replace", "os.rename", "shutil.move")
+                of_path = node.func.attr in ("replace", "rename") and len(node.args) == 1 and not node.keywords
+                assert not (of_os or of_path), f"{path}:{node.lineno} is not replacing.replace"
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built and unpacked outside the repository."""

@@ -84,7 +84,37 @@ def test_bands_without_meaning_are_the_first_three(tmp_path: Path, rgb: NDArray[
     meanings = [ColorInterp.gray, ColorInterp.undefined, ColorInterp.undefined, ColorInterp.undefined]
     with Orthomosaic(write_raster(tmp_path / "o.tif", bands, colorinterp=meanings)) as orthomosaic:
         assert orthomosaic.bands == (1, 2, 3)
+        assert orthomosaic.guess is not None
+        assert "which of its 4 bands are red, green and blue; bands 1,2,3 are taken" in orthomosaic.guess
         assert orthomosaic.read(0, 0, 40, 60)[1].all()
+    with Orthomosaic(tmp_path / "o.tif", SourceOptions(bands=(1, 2, 3))) as orthomosaic:
+        assert orthomosaic.guess is None
+
+
+def test_bands_are_found_by_their_name(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    """As multispectral cameras leave them: blue first, and no colour interpretation."""
+    bands = np.concatenate([rgb[::-1], np.full((2, 40, 60), 7, np.uint8)])
+    path = write_raster(tmp_path / "o.tif", bands, colorinterp=[ColorInterp.gray, *[ColorInterp.undefined] * 4])
+    with rasterio.open(path, "r+") as dataset:
+        dataset.descriptions = ("Blue", "Green", "Red", "RedEdge", "NIR")
+    with Orthomosaic(path) as orthomosaic:
+        assert orthomosaic.bands == (3, 2, 1)
+        assert orthomosaic.guess is None
+        np.testing.assert_array_equal(orthomosaic.read(0, 0, 40, 60)[0], rgb)
+
+
+def test_what_programs_leave_beside_a_raster_is_no_part_of_it(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    path = write_raster(tmp_path / "o.tif", rgb)
+    with Orthomosaic(path) as orthomosaic:
+        before = orthomosaic.state()
+    assert list(before) == ["o.tif"]
+    with rasterio.open(path) as dataset:  # as QGIS does for its histogram
+        dataset.statistics(1)
+    with rasterio.Env(TIFF_USE_OVR=True), rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2])
+    assert {file.name for file in tmp_path.iterdir()} == {"o.tif", "o.tif.aux.xml", "o.tif.ovr"}
+    with Orthomosaic(path) as orthomosaic:
+        assert orthomosaic.state() == before
 
 
 def _valid(path: Path) -> NDArray[np.bool_]:

@@ -53,6 +53,13 @@ def test_patches_of_a_folder(untrained_checkpoint: Path, plantation: Path, tmp_p
 
     refused = command("suggest", root, "--model", model, "-n", 3, "--gap", 0, status=1)
     assert "--overwrite" in refused.output
+    (root / "suggest" / "suggestions.csv").unlink()  # the split is as dear
+    refused = command("suggest", root, "--model", model, "-n", 3, "--gap", 0, status=1)
+    assert "splits.csv exists" in " ".join(refused.output.split()) or "pictures.txt exists" in refused.output
+    was = (root / "splits.csv").read_bytes()
+    refused = command("suggest", root, "--model", model, "-n", 3, "--out", root, "--overwrite", status=1)
+    assert "holds the patches, whose split would be replaced" in " ".join(refused.output.split())
+    assert (root / "splits.csv").read_bytes() == was
 
     # a second round, when these have masks: they are not suggested again, and stay in the labelled part
     for picture in pictures:

@@ -25,6 +25,7 @@ from salakseg.data.patches import index_patches
 from salakseg.data.splits import Role, read_split
 from salakseg.errors import DataError, TrainingError
 from salakseg.network.checkpoint import load_checkpoint
+from salakseg.prepare.manifest import Manifest
 from salakseg.train.recipe import load_recipe
 from salakseg.train.start import Request, resume_run, start_run
 
@@ -376,3 +377,20 @@ def test_the_default_recipe_and_settings_reach_the_trainer(tmp_path: Path) -> No
     data = write_plantation(tmp_path / "patches")
     trainer = start_run(request(data, tmp_path / "run", loss__class_weights="none"), quiet, quiet)
     assert trainer.objective.class_weights_K is None
+
+
+def test_the_gsd_is_that_at_which_the_patches_were_cut(tmp_path: Path) -> None:
+    """Without it a map is made at whatever resolution an orthomosaic has."""
+    root = write_plantation(tmp_path / "patches")
+    told: list[str] = []
+
+    def gsd(name: str, given: float | None = None) -> float | None:
+        request = replace(tiny_request(root, tmp_path / name, 4, 2, 2), gsd_m=given)
+        return start_run(request, told.append, quiet).data.gsd_m
+
+    assert gsd("unknown") is None
+    assert any("nobody says how many metres a pixel the patches have (--gsd)" in line for line in told)
+    Manifest(root, {"gsd_m": 0.03}).write()
+    assert gsd("cut") == 0.03
+    assert "0.03 m a pixel, as the patches were cut" in told
+    assert gsd("given", 0.05) == 0.05

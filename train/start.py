@@ -15,6 +15,7 @@ from salakseg.data.patches import index_patches
 from salakseg.data.splits import Role, Split
 from salakseg.errors import ClassMapError, DataError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
+from salakseg.prepare.manifest import gsd_of
 from salakseg.train.initial import load_initial, start_from
 from salakseg.train.keeping import clear_leftovers, load_newest
 from salakseg.train.loop import Trainer
@@ -40,7 +41,7 @@ class Request:
         num_classes: What the user believes; checked against the class map.
         splits: File with the split, made where it is missing; None means ``splits.csv`` in the data root.
         run_folder: Folder of the run; None makes a dated one.
-        gsd_m: Ground sampling distance of the patches in metres a pixel.
+        gsd_m: Ground sampling distance of the patches in metres a pixel; None takes the one that they were cut at.
         device: "auto", "cpu", "cuda" or "mps".
         dry_run: Write nothing.
         cache: Pack the patches first, unless they are.
@@ -85,13 +86,14 @@ def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
         run.refuse_taken()
     else:
         say = _silent
+    gsd_m = _gsd(request, say)
     data, new_split = read_data(
         request.data_root,
         class_map,
         recipe.data,
         recipe.seed,
         splits=request.splits,
-        gsd_m=request.gsd_m,
+        gsd_m=gsd_m,
         cache=request.cache and not request.dry_run,
         say=say,
         progress=progress,
@@ -182,6 +184,21 @@ def check_num_classes(class_map: ClassMap, num_classes: int | None) -> None:
             f"--num-classes is {num_classes}, but {class_map.source} has {len(class_map)} classes (background counts); "
             "leave the flag out or name another --class-mapping."
         )
+
+
+def _gsd(request: Request, say: Say) -> float | None:
+    """Metres a pixel, from the user or from where the patches were cut; maps are made at that resolution."""
+    if request.gsd_m is not None:
+        return request.gsd_m
+    found = gsd_of(request.data_root)
+    if found is None:
+        say(
+            "attention: nobody says how many metres a pixel the patches have (--gsd), so maps will be made of whatever "
+            "pixels an orthomosaic has"
+        )
+    else:
+        say(f"{found:g} m a pixel, as the patches were cut")
+    return found
 
 
 def _silent(_: str) -> None:

@@ -22,6 +22,7 @@ from salakseg.mapping.files import move_whole
 from salakseg.mapping.opening import without_place
 from salakseg.mapping.polygons import PolygonSummary, write_polygons
 from salakseg.mapping.raster import gdal_settings
+from salakseg.mapping.sidecar import sidecar_path
 from salakseg.mapping.style import write_qml
 
 UNCHANGED = "unchanged"
@@ -89,6 +90,7 @@ def write_change(
                 summary = write_polygons(
                     only, polygons, legend, min_area_m2=min_area_m2, small="drop", tolerance_px=0, overwrite=True
                 )
+            sidecar_path(raster).unlink(missing_ok=True)  # class names and areas of what was there before
             move_whole(whole, raster)
     except OSError as error:
         raise RasterError(f"{raster} cannot be written ({error}); is the disk full?") from error

@@ -21,7 +21,7 @@ def file_findings(scan: Scan) -> Iterator[Finding]:
         "unreadable-picture",
         Severity.ERROR,
         pictures["state"] == UNREADABLE,
-        "{} damaged, truncated or no picture at all; training stops at the first of them.",
+        "{} damaged, truncated or no picture at all; training leaves them out, up to 1 % of the patches.",
         "Copy these files anew from where they come from, or remove them with their masks.",
     )
     yield from _of_masks(
@@ -29,7 +29,7 @@ def file_findings(scan: Scan) -> Iterator[Finding]:
         "unreadable-mask",
         Severity.ERROR,
         masks["state"] == UNREADABLE,
-        "{} damaged, truncated or no picture at all; training stops at the first of them.",
+        "{} damaged, truncated or no picture at all; training leaves them out, up to 1 % of the patches.",
         "Copy these files anew from where they come from, or remove them, which makes their patches unlabelled.",
     )
     yield from _of_pictures(

@@ -153,7 +153,12 @@ def predict(
         bool, typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel=OUTPUT)
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be done, write nothing.", rich_help_panel=OUTPUT)
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show what would be done; make no map.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     device: Annotated[MapDevice, typer.Option(help="Where to compute.", rich_help_panel=MACHINE)] = MapDevice.auto,
     batch_size: Annotated[
@@ -211,7 +216,7 @@ def predict(
     for caution in (slower_than_wanted(spec, engine), overflowing(engine)):
         if caution is not None:
             say(f"attention: {caution}")
-    if engine.gsd_m is None and settings.gsd == "auto" and told.anything:
+    if engine.gsd_m is None and settings.gsd == "auto":
         say(f"attention: nobody says at how many metres a pixel {engine.name} was trained; tell it by --gsd.")
     tiles_at_a_time = batch_size or (1 if spec.device == "cpu" else GPU_BATCH)
     if dry_run:
@@ -243,7 +248,7 @@ def predict(
             try:
                 options = settings.source
                 if task.mapped:
-                    check_finished(task.source, task.outputs.classes, engine, settings)
+                    check_finished(task.source, task.outputs, engine, settings)
                     say(f"{task.outputs.classes} is there already")
                 else:
                     options = map_one(task)

@@ -95,7 +95,6 @@ def suggest(
     from salakseg.project import load_project
     from salakseg.suggest.choose import Wish, choose, default_cache, look_at, open_stores
     from salakseg.suggest.deliver import deliver, open_folder
-    from salakseg.suggest.output import TABLE
     from salakseg.suggest.scan import AREA
 
     project = load_project()
@@ -104,11 +103,11 @@ def suggest(
         raise ProjectError("What shall be looked at? Name a folder of patches or orthomosaics, or set data_root.")
     root = given[0] if len(given) == 1 and _holds_patches(given[0]) else None
     folder = out or (Path("suggest") if root is None else root / "suggest")
-    if (folder / TABLE).exists() and not overwrite:
-        raise DataError(f"{folder / TABLE} exists; name another folder with --out or replace it with --overwrite.")
+    if root is not None and folder.resolve() == root.resolve():
+        raise DataError(f"{folder} holds the patches, whose split would be replaced; name another folder with --out.")
     of_rasters = (labelled, bands, scale, None if gsd == "auto" else gsd)
     _refuse_flags(root is not None, of_patches=(splits, gap), of_rasters=of_rasters)
-    open_folder(folder)
+    open_folder(folder, overwrite)
     checkpoint = checkpoint_at(model) if model is not None else project.newest_best()
     engine = TorchEngine(checkpoint, pick_device(device.value), tile)
     say(f"model: {checkpoint}, runs on {engine.runs_on}")
@@ -159,6 +158,9 @@ def _sources(
         return [source], split
     files = [source.path for source in find_sources(given)]
     sources = [stack.enter_context(MosaicSource(path, engine, settings, labelled)) for path in files]
+    for guess in (source.mosaic.guess for source in sources):
+        if guess is not None:
+            say(f"attention: {guess}")
     if labelled is not None and not any(source.labelled_N.any() for source in sources):
         say(
             f"attention: {labelled} lies on none of the orthomosaics given, so nothing counts as labelled; see whether "

@@ -79,7 +79,12 @@ def train(
         Path | None, typer.Option(help="Folder of the run; default: a dated one in the project's runs.")
     ] = None,
     gsd: Annotated[
-        float | None, typer.Option(min=1e-4, max=1000, help="Metres a pixel of the patches; kept in the checkpoint.")
+        float | None,
+        typer.Option(
+            min=1e-4,
+            max=1000,
+            help="Metres a pixel of the patches; default: as `prepare` cut them.",
+        ),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     resume: Annotated[

@@ -17,6 +17,7 @@ from salakseg.classes import ClassMap
 from salakseg.errors import RasterError
 from salakseg.mapping.areas import SQUARE_METRES_A_HECTARE
 from salakseg.mapping.dissolve import Polygons
+from salakseg.replacing import replace
 
 LAYER = "land_cover"
 """The GeoPackage's only layer."""
@@ -95,7 +96,7 @@ class PolygonLayer:
         try:
             for ending in ("-wal", "-shm", "-journal"):  # of the file that is replaced; SQLite would apply them to ours
                 self._out.with_name(self._out.name + ending).unlink(missing_ok=True)
-            self._path.replace(self._out)
+            replace(self._path, self._out)
         except OSError as error:
             raise RasterError(
                 f"{self._out} cannot be replaced ({error.strerror}); close it in other programs and try again."

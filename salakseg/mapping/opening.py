@@ -20,7 +20,8 @@ class SourceOptions:
     """How a user wants an orthomosaic to be read.
 
     Attributes:
-        bands: One-based indices of red, green and blue; None finds them by their meaning, or takes the first three.
+        bands: One-based indices of red, green and blue; None finds them by their meaning or their name, or takes the
+            first three.
         stretch: The range of values that becomes 0 to 255; "percentile" finds it in the file; None takes 8-bit values
             as they are and refuses all others.
         allow_no_crs: Accept a picture that does not say where it lies.
@@ -75,12 +76,23 @@ def _open(path: Path) -> Any:  # noqa: ANN401
         ) from error
 
 
+def told_bands(dataset: Any) -> tuple[int, int, int] | None:  # noqa: ANN401
+    """The bands that a file itself says are red, green and blue, by their meaning or their description."""
+    names = [(name or "").strip().casefold() for name in dataset.descriptions]
+    meanings: list[tuple[list[Any], tuple[Any, Any, Any]]] = [
+        (list(dataset.colorinterp), (ColorInterp.red, ColorInterp.green, ColorInterp.blue)),
+        (names, ("red", "green", "blue")),
+    ]
+    for found, (red, green, blue) in meanings:
+        if red in found and green in found and blue in found:
+            return found.index(red) + 1, found.index(green) + 1, found.index(blue) + 1
+    return None
+
+
 def _rgb_bands(dataset: Any, path: Path) -> tuple[int, int, int]:  # noqa: ANN401
+    if (told := told_bands(dataset)) is not None:
+        return told
     meanings = list(dataset.colorinterp)
-    wanted = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-    if all(color in meanings for color in wanted):
-        red, green, blue = (meanings.index(color) + 1 for color in wanted)
-        return red, green, blue
     others = [index for index, meaning in enumerate(meanings, start=1) if meaning != ColorInterp.alpha]
     if len(others) >= 3:
         return others[0], others[1], others[2]

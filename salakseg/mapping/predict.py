@@ -110,7 +110,7 @@ def predict_map(
         tags = map_tags(orthomosaic, engine, plan)
         state = orthomosaic.state()
         panels = ",".join(str(panel.start) for panel in plan.panels)
-        made_from = {**tags, **state, "layers": str(layers), "panels begin at": panels}
+        made_from = {**tags, "layers": str(layers), "panels begin at": panels}
         tally = Tally(plan, progress)
         with workplace(outputs.classes, made_from, resume=resume, overwrite=overwrite) as folder:
             stripes = StripeFolder(folder, layers)
@@ -169,8 +169,10 @@ def describe_plan(
     return "\n".join(lines)
 
 
-def check_finished(source: Path, out: Path, engine: Engine, settings: MapSettings) -> None:
-    """Refuses to take a finished map for the one that is wanted, if its tags tell of something else.
+def check_finished(source: Path, outputs: Outputs, engine: Engine, settings: MapSettings) -> None:
+    """Refuses to take finished files for those that are wanted, if their tags tell of something else.
+
+    The orthomosaic is known by the size and time of its files: every flight's may have the same name.
 
     Raises:
         RasterError: It was made from another orthomosaic or model, or with other settings.
@@ -179,11 +181,13 @@ def check_finished(source: Path, out: Path, engine: Engine, settings: MapSetting
         wanted = map_tags(orthomosaic, engine, _plan(orthomosaic, engine, settings, 1, None))
     if settings.source.stretch == "percentile":
         del wanted["scale"]  # to find it again takes two readings of the whole file
-    if different := different_tags(out, wanted):
-        raise RasterError(
-            f"{out} exists and was made from something else ({', '.join(different)}); name another file or replace it "
-            "with --overwrite."
-        )
+    layers = Layers(len(engine.class_map), probabilities=settings.probability_type)
+    for layer, path in outputs.by_layer.items():
+        if different := different_tags(path, wanted, "float32" if layers.is_float(layer) else "uint8"):
+            raise RasterError(
+                f"{path} exists and was made from something else ({', '.join(different)}); name another file or "
+                "replace it with --overwrite."
+            )
 
 
 def _plan(
@@ -214,7 +218,9 @@ def _wanted_gsd(settings: MapSettings, engine: Engine) -> float | None:
 
 
 def _announce(orthomosaic: Orthomosaic, engine: Engine, settings: MapSettings) -> Iterator[str]:
-    """What a user wants to know of the ground sampling distance before hours are spent."""
+    """What a user wants to know of bands and ground sampling distance before hours are spent."""
+    if orthomosaic.guess is not None:
+        yield f"attention: {orthomosaic.guess}"
     wanted = _wanted_gsd(settings, engine)
     if orthomosaic.gsd_m is None or wanted is None:
         return

@@ -16,6 +16,7 @@ from salakseg.errors import RasterError
 from salakseg.mapping.areas import areas_of
 from salakseg.mapping.opening import SourceOptions, without_place
 from salakseg.mapping.raster import Orthomosaic, gdal_settings, reduced_shape
+from salakseg.replacing import replace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,7 +145,7 @@ def _draw(
     hidden = out.with_name(f".{out.name}.part")
     try:
         figure.savefig(hidden, format="png")
-        hidden.replace(out)
+        replace(hidden, out)
     except OSError as error:
         raise RasterError(
             f"{out} cannot be written ({error.strerror}); choose a folder that you may write to."

@@ -18,7 +18,7 @@ from rasterio.windows import Window
 
 from salakseg.errors import RasterError
 from salakseg.mapping.geodesy import pixel_size
-from salakseg.mapping.opening import SourceOptions, open_dataset
+from salakseg.mapping.opening import SourceOptions, open_dataset, told_bands
 from salakseg.mapping.stretch import percentile_stretch
 
 GDAL_CACHE_BYTES = 128 * 2**20
@@ -44,6 +44,7 @@ class Orthomosaic:
         bands: One-based indices of the red, green and blue bands.
         pixel_m: Metres on the ground from column to column and from row to row; None if the CRS is unknown.
         gsd_m: Ground sampling distance, the geometric mean of the two; None if the CRS is unknown.
+        guess: A sentence for the user where nobody says which bands are red, green and blue; else None.
         bad_blocks: Blocks that could not be read so far and were skipped: row, column, height, width in pixels.
 
     Raises:
@@ -55,6 +56,12 @@ class Orthomosaic:
         self.options = options or SourceOptions()
         self._dataset, self.bands = open_dataset(path, self.options)
         self._alpha = _overlooked_alpha(self._dataset)
+        self.guess: str | None = None
+        if self.options.bands is None and told_bands(self._dataset) is None:
+            self.guess = (
+                f"{path} does not say which of its {self._dataset.count} bands are red, green and blue; bands "
+                f"{','.join(map(str, self.bands))} are taken for them, other ones by --bands."
+            )
         self.crs: Any = self._dataset.crs or None
         self.transform: Any = self._dataset.transform
         self.height: int = self._dataset.height
@@ -104,10 +111,13 @@ class Orthomosaic:
         return image_CHW, valid_HW
 
     def state(self) -> dict[str, str]:
-        """Size and time of last change of the files that it consists of, as text by name."""
+        """Size and time of last change of the files that it consists of, as text by name.
+
+        Overviews and the statistics that QGIS leaves beside a raster change nothing of its pixels and are left out.
+        """
         found = {}
         for file in sorted(map(Path, self._dataset.files)):
-            if file.is_file():
+            if file.is_file() and not file.name.lower().endswith((".ovr", ".aux.xml")):
                 status = file.stat()
                 found[file.name] = f"{status.st_size} bytes, changed {status.st_mtime_ns}"
         return found

@@ -22,6 +22,7 @@ from rasterio.windows import Window
 from salakseg.mapping.files import put_bytes
 from salakseg.mapping.layers import CLASSES, Layers
 from salakseg.mapping.opening import without_place
+from salakseg.replacing import replace
 
 Block = tuple[int, int, int, int]
 """Row, column, height and width of a block of the orthomosaic, pixels."""
@@ -166,7 +167,7 @@ class OpenStripe:
             raise OSError(errno.EIO, "a stripe was not written completely")
         for layer in self._folder.layers.bands if self._record.height else ():
             _to_disk(self._partial(layer))
-            self._partial(layer).replace(self._folder.file(layer, self._panel, self._stripe))
+            replace(self._partial(layer), self._folder.file(layer, self._panel, self._stripe))
         self._folder.put_record(self._panel, self._stripe, self._record)
 
     def close(self) -> None:

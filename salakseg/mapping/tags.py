@@ -27,6 +27,7 @@ def map_tags(orthomosaic: Orthomosaic, engine: Engine, plan: MapPlan) -> dict[st
     return {
         SOFTWARE: f"{software}, GDAL {rasterio.__gdal_version__}",
         "orthomosaic": orthomosaic.path.name,
+        "orthomosaic_files": "; ".join(f"{name} {state}" for name, state in orthomosaic.state().items()),
         "bands": ",".join(map(str, orthomosaic.bands)),
         "scale": "none" if orthomosaic.options.stretch is None else str(orthomosaic.options.stretch),
         **engine.identity,
@@ -39,15 +40,21 @@ def map_tags(orthomosaic: Orthomosaic, engine: Engine, plan: MapPlan) -> dict[st
     }
 
 
-def different_tags(path: Path, wanted: Mapping[str, str]) -> list[str]:
-    """The tags, beside the software's, in which a map differs from those that are wanted.
+def different_tags(path: Path, wanted: Mapping[str, str], dtype: str) -> list[str]:
+    """The tags, beside the software's, in which a layer of a map differs from those that are wanted.
+
+    Args:
+        path: The file.
+        wanted: What `map_tags` gives.
+        dtype: What the layer's values are; "type of values" is told if they are something else.
 
     Raises:
         RasterError: The file is no raster.
     """
     try:
         with without_place(), rasterio.open(path) as dataset:
-            found = dataset.tags()
+            found, values = dataset.tags(), dataset.dtypes[0]
     except RasterioError as error:
         raise RasterError(f"{path} exists and is no map; name another file or replace it with --overwrite.") from error
-    return [key for key, value in wanted.items() if key != SOFTWARE and found.get(key) != value]
+    different = [key for key, value in wanted.items() if key != SOFTWARE and found.get(key) != value]
+    return different + ["type of values"] * (values != dtype)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salakseg.classes import ClassMap
-from salakseg.errors import EngineError
+from salakseg.errors import EngineError, first_line
 from salakseg.network.digest import sha256_of
 from salakseg.network.metadata import Told, usage_of
 from salakseg.network.sessions import open_session, runtime_version
@@ -109,7 +109,11 @@ class OnnxEngine:
         return f"ONNX Runtime {runtime_version()}, {self.provider}"
 
     def predict(self, image_BCHW: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Class probabilities of uint8 RGB tiles [B, 3, tile, tile] as float32 [B, K, tile, tile]."""
+        """Class probabilities of uint8 RGB tiles [B, 3, tile, tile] as float32 [B, K, tile, tile].
+
+        Raises:
+            EngineError: The model fails, or a foreign one's output cannot be probabilities.
+        """
         scaled = np.multiply(image_BCHW, self._factor, dtype=np.float32)
         scaled -= self._shift
         output = self._run(scaled)
@@ -123,14 +127,23 @@ class OnnxEngine:
 
     def _run(self, scaled_BCHW: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._batch is None or len(scaled_BCHW) == self._batch:
-            prob: NDArray[np.float32] = self._session.run([self._output], {self._input: scaled_BCHW})[0]
-            return prob
+            return self._answer(scaled_BCHW)
         parts = []  # a file with a fixed batch takes no more and no fewer
         for start in range(0, len(scaled_BCHW), self._batch):
             part = scaled_BCHW[start : start + self._batch]
             padded = np.concatenate([part, np.repeat(part[-1:], self._batch - len(part), axis=0)])
-            parts.append(self._session.run([self._output], {self._input: padded})[0][: len(part)])
+            parts.append(self._answer(padded)[: len(part)])
         return np.concatenate(parts)
+
+    def _answer(self, scaled_BCHW: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            prob: NDArray[np.float32] = self._session.run([self._output], {self._input: scaled_BCHW})[0]
+        except Exception as error:  # ONNX Runtime's errors share no public base
+            raise EngineError(
+                f"{self._path} fails on {len(scaled_BCHW)} tiles of {self._tile} pixels ({first_line(error)}); try "
+                "another --tile, a smaller --batch-size if the memory is too small, or --device cpu."
+            ) from error
+        return prob
 
     def _check_probabilities(self, prob_BKHW: NDArray[np.float32]) -> None:
         """Refuses a foreign model's output that cannot be probabilities."""

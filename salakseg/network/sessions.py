@@ -105,10 +105,10 @@ def _providers(path: Path, device: str) -> list[Any]:
 
 
 def _load_cuda_libraries() -> None:
-    """Finds them among the installed nvidia packages, without torch; what is missing shows in the session."""
+    """Finds them beside torch or among the nvidia packages, without importing torch; what is missing is told later."""
     if hasattr(ort, "preload_dlls"):  # from 1.21 on
         with contextlib.suppress(OSError, RuntimeError):
-            ort.preload_dlls(directory="")
+            ort.preload_dlls()
 
 
 def _threads() -> int:

@@ -1,7 +1,9 @@
 """Inference with torch, for a checkpoint on a GPU."""
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +16,8 @@ from salakseg.network.digest import sha256_of
 from salakseg.network.heads import Logits, combine_heads
 from salakseg.network.model import normalise
 from salakseg.network.variant import Weights
+
+T = TypeVar("T")
 
 
 class TorchEngine:
@@ -56,6 +60,7 @@ class TorchEngine:
         if self._tile % self._model.size_multiple:
             raise EngineError(f"--tile {tile} does not suit {path}; take a multiple of {self._model.size_multiple}.")
         self._pinned: torch.Tensor | None = None
+        self._most: int | None = None
         self._autocast = torch.autocast(self._device.type, dtype=half, enabled=on_cuda)
 
     @property
@@ -104,10 +109,21 @@ class TorchEngine:
 
     @torch.inference_mode()
     def predict(self, image_BCHW: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Class probabilities of uint8 RGB tiles [B, 3, tile, tile] as float32 [B, K, tile, tile]."""
-        full = self._answer(image_BCHW)
-        prob: NDArray[np.float32] = combine_heads(full, self._variant.heads, self._variant.temperature).cpu().numpy()
-        return prob
+        """Class probabilities of uint8 RGB tiles [B, 3, tile, tile] as float32 [B, K, tile, tile].
+
+        Raises:
+            EngineError: The device's memory does not hold a single tile.
+        """
+
+        def answer(image_BCHW: NDArray[np.uint8]) -> NDArray[np.float32]:
+            full = self._answer(image_BCHW)
+            prob: NDArray[np.float32] = (
+                combine_heads(full, self._variant.heads, self._variant.temperature).cpu().numpy()
+            )
+            return prob
+
+        parts = self._in_parts(image_BCHW, answer)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     @torch.inference_mode()
     def inspect(self, image_BCHW: NDArray[np.uint8]) -> tuple[Logits, torch.Tensor]:
@@ -118,15 +134,43 @@ class TorchEngine:
 
         Returns:
             Logits in float32, and the encoder's last map averaged over each picture, float32 [B, C], on the device.
+
+        Raises:
+            EngineError: The device's memory does not hold a single picture.
         """
         seen: list[torch.Tensor] = []
+
+        def look(image_BCHW: NDArray[np.uint8]) -> tuple[Logits, torch.Tensor]:
+            logits = self._answer(image_BCHW)
+            return logits, seen[-1].float().mean(dim=(2, 3))
+
         hook = self._model.encoder.register_forward_hook(lambda module, given, maps: seen.append(maps[-1]))
         try:
-            logits = self._answer(image_BCHW)
+            logits, features = zip(*self._in_parts(image_BCHW, look), strict=True)
         finally:
             hook.remove()
         temperature = self._variant.temperature
-        return Logits(*(part / temperature for part in logits)), seen[0].float().mean(dim=(2, 3))
+        return Logits(*(torch.cat(part) / temperature for part in zip(*logits, strict=True))), torch.cat(features)
+
+    def _in_parts(self, image_BCHW: NDArray[np.uint8], work: Callable[[NDArray[np.uint8]], T]) -> list[T]:
+        """Work on all pictures at once; where the memory is too small, on half as many at a time from then on."""
+        done: list[T] = []
+        start = 0
+        while start < len(image_BCHW):
+            part_BCHW = image_BCHW[start : start + (self._most or len(image_BCHW))]
+            try:
+                done.append(work(part_BCHW))
+            except torch.OutOfMemoryError as error:
+                if len(part_BCHW) == 1:
+                    raise EngineError(
+                        f"{self._path} does not fit into the memory of the {self._device.type} device with a tile of "
+                        f"{image_BCHW.shape[-1]} pixels; take a smaller --tile, close what else runs there, or take "
+                        "--device cpu."
+                    ) from error
+                self._most = len(part_BCHW) // 2
+            else:
+                start += len(part_BCHW)
+        return done
 
     def _answer(self, image_BCHW: NDArray[np.uint8]) -> Logits:
         image = self._upload(image_BCHW)

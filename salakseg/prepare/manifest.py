@@ -82,6 +82,15 @@ class Manifest:
         put_bytes(self.path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
+def gsd_of(root: Path) -> float | None:
+    """Metres a pixel that `salakseg prepare` cut all patches of a data root at; None if nothing tells of it."""
+    try:
+        found = Manifest.read(root).settings.get("gsd_m")
+    except DataError:
+        return None
+    return float(found) if isinstance(found, int | float) else None
+
+
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """What differs between two tables of plain values, in a few words; None if nothing does."""
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))

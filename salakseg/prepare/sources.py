@@ -154,7 +154,8 @@ class MosaicSource:
     def notes(self) -> tuple[str, ...]:
         """See `Source`; grows while the file is read."""
         bad = len(self._orthomosaic.bad_blocks)
-        return (f"{self.path}: {bad} blocks cannot be read and are not valid.",) if bad else ()
+        unread = (f"{self.path}: {bad} blocks cannot be read and are not valid.",) if bad else ()
+        return unread if self._orthomosaic.guess is None else (self._orthomosaic.guess, *unread)
 
     def read(self, row: int, col: int, height: int, width: int) -> Pixels:
         """See `Source`."""
@@ -164,9 +165,8 @@ class MosaicSource:
         return self._reader.read(row, col, height, width)
 
     def state(self) -> dict[str, str]:
-        """See `Source`. Overviews and the statistics that QGIS leaves beside a raster change nothing of it."""
-        aside = (".ovr", ".aux.xml")
-        return {name: text for name, text in self._orthomosaic.state().items() if not name.lower().endswith(aside)}
+        """See `Source`."""
+        return self._orthomosaic.state()
 
     def close(self) -> None:
         """See `Source`."""

@@ -45,12 +45,19 @@ class Files:
         return [path for path in (self.table, self.pictures, self.split, self.areas, *self.sheets) if path is not None]
 
 
-def open_folder(folder: Path) -> None:
+def open_folder(folder: Path, overwrite: bool) -> None:
     """Makes the folder for the results, before anything is looked at in vain.
 
+    Args:
+        folder: The folder.
+        overwrite: Whether files of earlier suggestions may be replaced.
+
     Raises:
-        DataError: It cannot be written.
+        DataError: It cannot be written, or holds such files.
     """
+    there = [folder / name for name in (TABLE, LIST, SPLIT, AREAS) if (folder / name).exists()]
+    if there and not overwrite:
+        raise DataError(f"{there[0]} exists; name another folder with --out or replace it with --overwrite.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -71,7 +78,7 @@ def deliver(
     """Writes everything; the table comes last, so that where it is the rest is there too.
 
     Args:
-        folder: It is there, see `open_folder`. Files of earlier suggestions are removed.
+        folder: It is there, see `open_folder`. Files of earlier suggestions are replaced or removed.
         chosen: What was chosen.
         wish: What was wanted.
         sources: One of patches, or orthomosaics.
@@ -85,8 +92,7 @@ def deliver(
     Raises:
         DataError, RasterError: A file cannot be written.
     """
-    for old in (*folder.glob("sheet-*.png"), *(folder / name for name in (TABLE, LIST, SPLIT, AREAS))):
-        old.unlink(missing_ok=True)
+    _remove([folder / TABLE])
     rows = rows_of(chosen, sources, engine.class_map, wish.unit)
     key_M4 = chosen.found.key_M4[list(chosen.places)]
     cells = _cells(sources, stores, wish, key_M4)
@@ -106,8 +112,19 @@ def deliver(
         ]
         areas = folder / AREAS
         write_areas(areas, mosaics, side, squares, rows)
+    files = Files(folder / TABLE, tuple(sheets), pictures, new_split, areas)
+    earlier = (*folder.glob("sheet-*.png"), *(folder / name for name in (LIST, SPLIT, AREAS)))
+    _remove([path for path in earlier if path not in files.all])
     write_table(folder / TABLE, rows)
-    return rows, Files(folder / TABLE, tuple(sheets), pictures, new_split, areas)
+    return rows, files
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise DataError(f"{path} cannot be removed ({error.strerror}); close it in other programs.") from error
 
 
 def _cells(

@@ -15,6 +15,7 @@ from salakseg.data.patches import PatchIndex, Photo
 from salakseg.data.splits import Role, Split, labelled_meanwhile, write_split
 from salakseg.errors import DataError
 from salakseg.mapping.files import write_whole
+from salakseg.replacing import replace
 from salakseg.suggest.candidates import Candidates, Unit
 from salakseg.suggest.choose import Chosen, top_classes
 from salakseg.suggest.mosaics import MosaicSource
@@ -141,7 +142,7 @@ def write_areas(
         pyogrio.write_dataframe(frame, hidden, layer=LAYER, driver="GPKG", geometry_type="Polygon")
         for ending in ("-wal", "-shm", "-journal"):  # of the file that is replaced; SQLite would apply them to ours
             path.with_name(path.name + ending).unlink(missing_ok=True)
-        hidden.replace(path)
+        replace(hidden, path)
     except (DataSourceError, DataLayerError, OSError) as error:
         raise DataError(
             f"{path} cannot be written ({error}); close it in QGIS, see that the disk has space."

@@ -16,6 +16,7 @@ from PIL import Image
 from salakseg.classes import IGNORE_INDEX, ClassMap
 from salakseg.errors import DataError
 from salakseg.network.torch_engine import TorchEngine
+from salakseg.replacing import replace
 from salakseg.suggest.candidates import CandidateCell
 from salakseg.suggest.pixels import doubt_of
 from salakseg.suggest.sources import Source
@@ -166,7 +167,7 @@ def write_sheet(
     hidden = path.with_name(f".{path.name}.partial")
     try:
         figure.savefig(hidden, format="png")
-        hidden.replace(path)
+        replace(hidden, path)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror}); choose a folder with space left.") from error
     finally:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salakseg.errors import DataError
+from salakseg.replacing import replace
 from salakseg.suggest.cells import cell_type
 
 
@@ -49,7 +50,7 @@ class CellStore:
                 self._cells.touch()
                 partial = head.with_name(".about.json.partial")
                 partial.write_text(text, encoding="utf-8")
-                os.replace(partial, head)
+                replace(partial, head)
             self.names, self._count = self._cut_back()
             self._cells_file, self._items_file = self._cells.open("ab"), self._items.open("ab")
         except OSError as error:
