@@ -292,8 +292,8 @@ def _gap(history: TrainingHistory) -> float:
 
 def _took_part(history: TrainingHistory) -> bool | None:
     plan, ended = history.plan, history.ended
-    if history.kept_share or history.kept_share_foreground or history.loss_unsup or history.pseudo_precision:
+    if history.kept_share or history.kept_share_foreground or history.loss_unsup:
         return True
     if plan.selftraining and plan.selftraining_start is not None and ended is not None:
-        return plan.selftraining_start < ended
-    return plan.selftraining
+        return plan.selftraining_start < ended  # the precision is measured before it begins, too
+    return True if history.pseudo_precision else plan.selftraining

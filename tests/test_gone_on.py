@@ -3,23 +3,33 @@
 import shutil
 import signal
 import threading
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from helpers import write_plantation
-from training import quiet, tiny_request
+from helpers import write_patch, write_plantation
+from training import quiet, records, tiny_request
+from typer.testing import CliRunner
 
+from salakseg.cli.main import app
+from salakseg.data.splits import Role
 from salakseg.errors import CheckpointError, DataError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
-from salakseg.train.guard import Interrupted
+from salakseg.network.config import NetworkConfig
+from salakseg.network.model import Segmenter
 from salakseg.train.loop import Trainer
 from salakseg.train.run import RunFolder
 from salakseg.train.runs import State, read_run
+from salakseg.train.schedule import make_optimizer
+from salakseg.train.settings import OptimizerConfig
+from salakseg.train.signals import Interrupted
+from salakseg.train.skipping import step_if_finite
 from salakseg.train.start import Request, resume_run, start_run
-from salakseg.train.state import restore
+from salakseg.train.state import load_optimizer, restore
 from salakseg.train.unfinished import newest_unfinished
 
 
@@ -29,6 +39,11 @@ def request(data: Path, run: Path, **settings: Any) -> Request:
 
 def resumed(run: Path, say: Any = quiet) -> Trainer:
     return resume_run(run, None, None, "cpu", say, quiet)
+
+
+def interrupted_at_1(done: int, _total: int) -> None:
+    if done == 1:
+        raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +123,76 @@ def test_a_run_that_the_watch_has_stopped_is_not_the_newest_unfinished_one(data:
     with pytest.raises(TrainingError, match="no unfinished run"):
         newest_unfinished(run.parent, quiet)
     assert resumed(run).iteration == 1  # whoever names it means it
+
+
+def test_a_larger_patience_holds_whatever_ends_the_run(data: Path, tmp_path: Path) -> None:
+    """A ladder asks the folder whether a rung is over."""
+    run = tmp_path / "runs" / "one"
+    wanted = request(data, run, schedule__iterations=6, evaluation__patience=1)
+    trainer = start_run(wanted, quiet, quiet)
+    trainer.validation.stop_reason = lambda: "the score stands still"  # type: ignore[method-assign]
+    trainer.run(quiet)
+    assert (trainer.iteration, read_run(run).state) == (1, State.STOPPED)
+    trainer = resume_run(run, None, 5, "cpu", quiet, quiet)
+    assert tomllib.loads((run / "recipe.toml").read_text())["evaluation"]["patience"] == 5
+
+    def kill(log: Any) -> None:
+        raise KeyboardInterrupt
+
+    trainer._evaluate = kill  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(quiet)
+    assert [record["event"] for record in records(run, "event")][-2:] == ["stopped early", "resumed"]
+    assert read_run(run).state is State.INTERRUPTED
+    assert newest_unfinished(run.parent, quiet) == run
+
+
+def test_photos_that_came_later_do_not_keep_a_run_from_going_on(data: Path, tmp_path: Path) -> None:
+    patches = shutil.copytree(data, tmp_path / "patches")
+    with pytest.raises(KeyboardInterrupt):
+        start_run(request(patches, tmp_path / "run"), quiet, quiet).run(interrupted_at_1)
+    write_patch(patches, "salak-1-2", "late_0_0.png", np.zeros((48, 48), np.uint8), labelled=True)
+    said: list[str] = []
+    again = resumed(tmp_path / "run", said.append)
+    assert any("holds 1 photos that came after the run began, such as" in line for line in said)
+    assert not any("have changed" in line for line in said)
+    drawn = {patch.photo_key.name for role in Role if role is not Role.GAP for patch in again.data.part(role)}
+    assert drawn and not any(name.startswith("late") for name in drawn)
+
+
+def test_a_run_keeps_its_own_patches_whatever_the_environment_says_of_new_ones(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        start_run(request(data, run), quiet, quiet).run(interrupted_at_1)
+    monkeypatch.setenv("SALAKSEG_DATA_ROOT", "from_environment")
+    monkeypatch.setenv("SALAKSEG_CLASS_MAPPING", "from_environment.csv")
+    refused = CliRunner().invoke(app, ["train", "--resume", str(run), "--data-root", "from_flag", "--device", "cpu"])
+    assert "from_flag is no folder" in " ".join(refused.stderr.split())
+    done = CliRunner().invoke(app, ["train", "--resume", str(run), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert read_run(run).state is State.FINISHED
+
+
+def test_an_optimizer_is_gone_on_with_on_another_kind_of_device() -> None:
+    """A GPU moves all parameters by one kernel, which a checkpoint of a CPU says nothing of."""
+    network = Segmenter(NetworkConfig(encoder="timm-tf_efficientnet_lite0", encoder_weights="none"), 3)
+    for kind in ("sgd", "adamw"):
+        config = OptimizerConfig(kind=kind)
+        before = make_optimizer(network, config, fused=False)
+        for parameter in network.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        before.step()
+        now = make_optimizer(network, config, fused=True)
+        load_optimizer(now, before.state_dict())
+        assert all(group["fused"] for group in now.param_groups)
+        was = [parameter.clone() for parameter in network.parameters()]
+        wrapped: Any = type("Wrapped", (), {"optimizer": now, "step": lambda self: self.optimizer.step()})()
+        step_if_finite(wrapped, torch.tensor(torch.nan))
+        assert all(torch.equal(a, b) for a, b in zip(was, network.parameters(), strict=True))
+        step_if_finite(wrapped, torch.tensor(1.0))
+        assert not all(torch.equal(a, b) for a, b in zip(was, network.parameters(), strict=True))
 
 
 def test_a_run_whose_last_state_is_not_saved_is_not_finished(

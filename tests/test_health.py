@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,8 @@ RISING = [0.2, 0.3, 0.4, 0.5]
         (PRECISION, {"pseudo_precision": 0.89}, "between"),
         (PRECISION, {"pseudo_precision": 0.74}, "warning"),
         (PRECISION, {"pseudo_precision": 0.49}, "critical"),
-        (TREND, {"pseudo_precision": [0.9, 0.84, 0.84, 0.84]}, "warning"),
-        (TREND, {"pseudo_precision": [0.9, 0.84, 0.86, 0.9]}, "good"),
+        (TREND, {"step_kept_share": 0.5, "pseudo_precision": [0.9, 0.84, 0.84, 0.84]}, "warning"),
+        (TREND, {"step_kept_share": 0.5, "pseudo_precision": [0.9, 0.84, 0.86, 0.9]}, "good"),
         # classes 0 and 1 make 40 and 60 % of the labels: half of what is not its own is 30 and 20 %
         (BALANCE, {"step_kept_pixels": [71, 29], "labelled_share": [0.4, 0.6]}, "warning"),
         (BALANCE, {"step_kept_pixels": [69, 31], "labelled_share": [0.4, 0.6]}, "good"),
@@ -224,6 +225,31 @@ def test_precision_on_the_validation_part_decides_nothing(part: str, acts: bool)
     assert f"on the {part} part" in alarm.seen
     verdict = Watch(HealthConfig(action="guard"), V3).evaluated(records)
     assert verdict.action == ("roll back" if acts else "go on")
+
+
+@pytest.mark.parametrize("action", ["stop", "guard"])
+def test_what_pseudo_labels_would_be_like_before_there_are_any_calls_for_no_action(action: Any) -> None:
+    """With fixed thresholds it is measured from the first evaluation on, when the labeller knows next to nothing."""
+    before = run_of([0.1, 0.2, 0.3], pseudo_precision=[0.9, 0.45, 0.45], pseudo_precision_part="calibration")
+    late = replace(V3, selftraining_start=1_500)
+    assert Watch(HealthConfig(action=action), late).evaluated(before).action == "go on"
+    # and a labeller that was sure of next to nothing then is no yardstick for what it keeps later
+    scores, kept = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [None, 0.5, 0.5, 0.5, 0.5, 0.5]
+    after = run_of(
+        scores, pseudo_precision=[0.99, *[0.8] * 5], pseudo_precision_part="calibration", step_kept_share=kept
+    )
+    assert Watch(HealthConfig(action=action), V3).evaluated(after).action == "go on"
+    taught = run_of(RISING, pseudo_precision=0.45, pseudo_precision_part="calibration", step_kept_share=0.5)
+    assert Watch(HealthConfig(action=action), V3).evaluated(taught).action != "go on"
+
+
+def test_one_skipped_step_calls_for_no_action() -> None:
+    """Its loss makes the mean of fifty steps no number; it was left out."""
+    lost = [1.0, 1.0, 1.0, math.nan]
+    one = run_of(RISING, step_loss=lost, step_loss_sup=lost, step_skipped_share=[0.0, 0.0, 0.0, 0.02])
+    many = run_of(RISING, step_loss=lost, step_loss_sup=lost, step_skipped_share=[0.0, 0.0, 0.0, 0.2])
+    assert Watch(HealthConfig(action="guard"), V3).evaluated(one).action == "go on"
+    assert Watch(HealthConfig(action="guard"), V3).evaluated(many).action == "roll back"
 
 
 def test_guard_leaves_a_supervised_run_alone_unless_its_numbers_break() -> None:

@@ -22,10 +22,10 @@ import salakseg.network.checkpoint as network_checkpoint
 import salakseg.train.keeping as keeping
 from salakseg.errors import CheckpointError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
-from salakseg.train.guard import stop_on_signal
 from salakseg.train.keeping import Keeper, clear_leftovers, load_newest
 from salakseg.train.line_file import LineFile
 from salakseg.train.run import RunFolder, RunLog
+from salakseg.train.signals import stop_on_signal
 from salakseg.train.start import Request, resume_run, start_run
 from salakseg.train.unfinished import newest_unfinished
 

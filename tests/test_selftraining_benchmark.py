@@ -36,8 +36,8 @@ from salakseg.data.splits import Role  # noqa: E402
 from salakseg.errors import DataError, RecipeError  # noqa: E402
 from salakseg.evaluate.bootstrap import draw_units, interval_of  # noqa: E402
 from salakseg.evaluate.confusion import ConfusionMatrix  # noqa: E402
-from salakseg.train.guard import Interrupted  # noqa: E402
 from salakseg.train.recipe import Recipe  # noqa: E402
+from salakseg.train.signals import Interrupted  # noqa: E402
 
 CPU = BUDGETS["cpu"]
 ABSENT = ("rasterio", "geopandas", "onnxruntime", "onnx", "shapely", "pyproj", "jinja2", "scipy")

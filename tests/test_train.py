@@ -156,6 +156,8 @@ def test_the_commands_of_the_teams_notes(plantation: Path, tmp_path: Path) -> No
         (["--set", "network.encoder_weights=nowhere.pth"], "nowhere.pth"),
         (["--resume", "nowhere"], "does not exist"),
         (["--resume", "nowhere", "--num-steps", "5"], "--resume keeps the run's recipe"),
+        (["--resume", "nowhere", "--class-mapping", "classes.csv"], "--resume keeps the run's recipe"),
+        (["--recipe", "supervised", "--set", "loss.ce=0"], "nothing would be learned from labels"),
         (["--set", "network.encoder=resnet18", "--set", "network.architecture=nonet"], "nonet"),
     ],
 )
@@ -275,7 +277,7 @@ def test_what_changed_since_is_told_on_resume(tmp_path: Path) -> None:
     said: list[str] = []
     resumed = resume_run(tmp_path / "run", None, None, "cpu", said.append, quiet)
     assert (resumed.iteration, resumed.validation.best_score) == (trainer.iteration, trainer.validation.best_score)
-    assert resumed.validation.stale_evaluations == trainer.validation.stale_evaluations
+    assert resumed.validation.history == trainer.validation.history
     assert not any("have changed" in line for line in said)
     labelled = trainer.data.part(Role.LABELLED)[0]
     trainer.data.index.mask_path(labelled).unlink()
@@ -394,3 +396,21 @@ def test_the_gsd_is_that_at_which_the_patches_were_cut(tmp_path: Path) -> None:
     assert gsd("cut") == 0.03
     assert "0.03 m a pixel, as the patches were cut" in told
     assert gsd("given", 0.05) == 0.05
+
+
+@pytest.mark.parametrize(
+    ("steps", "start", "ramp", "words"),
+    [
+        (4, 4, 0, "begins after step 4 and the run ends at 4, so it learns from labels alone"),
+        (4, 2, 7, "ends before self-training has its full weight, at 25% of it"),
+        (4, 2, 1, None),
+    ],
+)
+def test_a_run_too_short_for_its_self_training_says_so(
+    plantation: Path, tmp_path: Path, steps: int, start: int, ramp: int, words: str | None
+) -> None:
+    told: list[str] = []
+    start_run(tiny_request(plantation, tmp_path / "run", steps, start, 2, selftraining__ramp=ramp), told.append, quiet)
+    cautions = [line for line in told if "self-training" in line]
+    assert len(cautions) == (words is not None)
+    assert words is None or words in cautions[0]

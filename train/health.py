@@ -53,6 +53,8 @@ EXPLODED = 3.0
 """A supervised loss of this many times its lowest mean has left the course; single batches differ by less than 2."""
 STEEP = 10.0
 """A mean gradient norm of this many times its usual one."""
+MOST_SKIPPED = 0.1
+"""Share of the steps between two records of the losses that may lack a finite gradient before the watch acts."""
 MEMORY_FULL = 0.95
 """Share of the device's memory above which the next larger batch of a multi-scale step may not fit."""
 
@@ -177,12 +179,12 @@ RULES: tuple[Rule, ...] = (
     Rule(KEPT_FOREGROUND, "good", lambda s: s.now.kept_foreground > KEPT_GOOD, _FRONT_NOW + "."),
     # ---- pseudo-labels: which
     Rule(
-        PRECISION, "critical", lambda s: s.now.precision < PRECISION_CRITICAL, _RIGHT_NOW + ".",
+        PRECISION, "critical", lambda s: s.now.precision < PRECISION_CRITICAL and s.taught > 1, _RIGHT_NOW + ".",
         "The student learns mostly mistakes.",
         lambda s: s.causes("Begin self-training later (selftraining.start), or go without it."), acts=True,
     ),
     Rule(
-        PRECISION, "warning", lambda s: s.now.precision < PRECISION_WARNING, _RIGHT_NOW + ".",
+        PRECISION, "warning", lambda s: s.now.precision < PRECISION_WARNING and s.taught > 1, _RIGHT_NOW + ".",
         "In trials with known truth, runs with so few right ones fell behind supervised training.",
         lambda s: s.causes("Lower the weight of self-training (selftraining.weight)."),
     ),
@@ -217,7 +219,8 @@ RULES: tuple[Rule, ...] = (
     Rule(GAP, "good", lambda s: s.now.gap < GAP_GOOD, "mIoU on labelled patches minus validation is {r.gap:.3f}."),
     # ---- the arithmetic
     Rule(
-        LOSS, "critical", lambda s: s.now.loss_broken, "The loss was no finite number in some steps.",
+        LOSS, "critical", lambda s: s.now.loss_broken and not 0 < s.now.skipped <= MOST_SKIPPED,
+        "The loss was no finite number in some steps.",
         "Such a step teaches nothing, and one that is not skipped spoils every weight.", _SLOWER, acts=True,
     ),
     Rule(

@@ -25,7 +25,6 @@ from salakseg.train.augment import View, source_side
 from salakseg.train.branches import Branch, Views
 from salakseg.train.data import Batch, PatchStream, Steps, TrainingData, step_batches
 from salakseg.train.environment import determinism
-from salakseg.train.guard import Interrupted, stop_on_signal
 from salakseg.train.keeping import Keeper
 from salakseg.train.losses import balanced_weights
 from salakseg.train.memory import Accumulation
@@ -38,6 +37,7 @@ from salakseg.train.recipe import Recipe
 from salakseg.train.run import RunFolder, RunLog, SilentLog
 from salakseg.train.sampling import ByFolder, ByRarity, Order
 from salakseg.train.schedule import make_optimizer, rate_factor, selftraining_weight, set_rate
+from salakseg.train.signals import Interrupted, stop_on_signal
 from salakseg.train.skipped import Skipped
 from salakseg.train.skipping import step_if_finite
 from salakseg.train.state import is_sound, process_seed, random_states, set_random_states, to_checkpoint
@@ -130,6 +130,8 @@ class Trainer:
 
     def _run(self, progress: Callable[[int, int], None]) -> None:
         log = self._open_log()
+        if self.iteration > 0:  # how it ended before is not how it ends now
+            log.write("event", self.iteration, {"event": "resumed"})
         batches = self.batches()
         set_random_states(self.start_random)
         try:
@@ -184,7 +186,13 @@ class Trainer:
 
     def step(self, labelled: Batch, unlabelled: Batch | None) -> Record:
         """One optimizer step; returns what is worth logging, still on the device."""
-        branches, record = self.branches(labelled, unlabelled)
+        try:
+            branches, record = self.branches(labelled, unlabelled)
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"The device has too little memory for the views of {self.recipe.data.batch_size} patches and their "
+                "pseudo-labels; close what else uses it, or take half the --batch-size."
+            ) from error
         return record | self.learn(branches)
 
     def learn(self, branches: list[Branch]) -> Record:

@@ -152,7 +152,15 @@ class RunFolder:
             self.create(recipe, data, device)
 
     def go_on(self, recipe: Recipe, data: TrainingData, device: torch.device, iteration: int, say: Say) -> None:
-        """Adds to ``environment.json`` what a run goes on with, and tells what is different."""
+        """Writes down with what a run goes on, its patience and its environment, and tells what is different.
+
+        Raises:
+            TrainingError: The folder cannot be written.
+        """
+        try:
+            _write_whole(self.path / "recipe.toml", recipe_toml(recipe))
+        except OSError as error:
+            raise TrainingError(f"{self.path} cannot be written ({error.strerror}); free some room.") from error
         now = environment(recipe, data.index, device)
         before = read_environment(self.environment) or {}
         earlier = before.get("resumed")
@@ -218,7 +226,7 @@ class RunLog:
         names = dict.fromkeys(name for record in self._steps for name in record)
         stacks = {name: torch.stack([record[name] for record in self._steps if name in record]) for name in names}
         scalars = [name for name, stack in stacks.items() if stack.ndim == 1]
-        added, processes = self._total(torch.stack([stacks[name].double().mean() for name in scalars]))
+        added, processes = self._total(torch.stack([stacks[name].cpu().double().mean() for name in scalars]))
         means = dict(zip(scalars, (added / processes).tolist(), strict=True))
         sums = {name: self._total(stack.sum(dim=0))[0].tolist() for name, stack in stacks.items() if stack.ndim == 2}
         now = time.perf_counter()

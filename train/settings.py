@@ -97,6 +97,12 @@ class LossConfig(Section):
     heads_frozen_from: int = Field(default=3_500, ge=0)
     """First step with frozen heads."""
 
+    @model_validator(mode="after")
+    def _has_a_term(self) -> Self:
+        if self.ce == self.dice == self.focal == 0:
+            raise ValueError("ce, dice and focal are all 0, so nothing would be learned from labels")
+        return self
+
 
 class PerformanceConfig(Section):
     """What makes a step quicker, and leaves what is learned as it is but for rounding."""

@@ -70,19 +70,19 @@ class Situation:
 
     @property
     def best_precision(self) -> float:
-        """The highest precision of pseudo-labels since the trainer last went back."""
-        return max((r.precision for r in self._since_rollback() if r.precision >= 0), default=math.nan)
+        """The highest precision of pseudo-labels that were taught since the trainer last went back."""
+        return max((r.precision for r in self._taught(self._since_rollback()) if r.precision >= 0), default=math.nan)
 
     @property
     def precision_streak(self) -> int:
         """Evaluations up to now in a row whose precision was clearly below the best."""
-        best, since = self.best_precision, reversed(self._since_rollback())
+        best, since = self.best_precision, reversed(self._taught(self._since_rollback()))
         return sum(1 for _ in takewhile(lambda reading: _below(best, reading.precision) > PRECISION_FALL, since))
 
     @property
     def taught(self) -> int:
         """Evaluations so far with pseudo-labels in the steps before them."""
-        return sum(1 for reading in self.readings if reading.kept >= 0)
+        return len(self._taught(self.readings))
 
     @property
     def swallower(self) -> int | None:
@@ -136,6 +136,15 @@ class Situation:
 
     def _histograms(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return self.now.kept_K, self.now.labelled_K
+
+    def _taught(self, readings: Sequence[Reading]) -> list[Reading]:
+        """Those with pseudo-labels before them; all of a log that tells only how right they were."""
+        told = any(reading.kept >= 0 for reading in self.readings)
+        return [r for r in readings if r.kept >= 0 or (not told and r.precision >= 0 and not self._before_start(r))]
+
+    def _before_start(self, reading: Reading) -> bool:
+        start = self.plan.selftraining_start
+        return start is not None and reading.iteration <= start
 
     def _since_rollback(self) -> list[Reading]:
         back = [place for place, reading in enumerate(self.readings) if reading.rolled_back]

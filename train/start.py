@@ -23,6 +23,7 @@ from salakseg.train.parallel import make_fabric
 from salakseg.train.parts import Progress, Say, is_unreadable, keep_split, read_data, survey_labelled
 from salakseg.train.recipe import Recipe, load_recipe
 from salakseg.train.run import RunFolder
+from salakseg.train.schedule import selftraining_weight
 from salakseg.train.state import data_digest, restore
 from salakseg.train.stopping import stop_reason
 from salakseg.train.validate import scores_of
@@ -104,6 +105,8 @@ def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
             "--set selftraining.enabled=false."
         )
     say(f"{recipe.schedule.iterations:,} steps of recipe {recipe.name} on {fabric.device}; the run is {run.path}")
+    if (caution := _too_short(recipe)) is not None:
+        say(f"attention: {caution}")
     trainer = Trainer(recipe, data, run, fabric, say, load_weights=initial is None)
     if initial is not None:
         unknown = start_from(trainer, initial)
@@ -156,11 +159,13 @@ def resume_run(
     say = say if fabric.is_global_zero else _silent
     index = index_patches(data_root or Path(checkpoint.data_root))
     split = Split.from_rows(checkpoint.split)
-    unknown = [photo for photo in index.photos() if photo not in split.roles]
-    if unknown:
-        raise DataError(
-            f"{index.root} holds photos that the run never saw, such as {unknown[0].name}; start a new run."
+    late = [photo for photo in index.photos() if photo not in split.roles]
+    if late:
+        say(
+            f"attention: {index.root} holds {len(late):,} photos that came after the run began, such as "
+            f"{late[0].name}; it goes on without them"
         )
+        split = Split({**split.roles, **dict.fromkeys(late, Role.GAP)})
     data = survey_labelled(index, split, checkpoint.class_map, checkpoint.gsd_m, recipe.data, say, progress)
     trainer = Trainer(recipe, data, run, fabric, say, load_weights=False)
     trainer.skipped.look_again(partial(is_unreadable, data))
@@ -184,6 +189,25 @@ def check_num_classes(class_map: ClassMap, num_classes: int | None) -> None:
             f"--num-classes is {num_classes}, but {class_map.source} has {len(class_map)} classes (background counts); "
             "leave the flag out or name another --class-mapping."
         )
+
+
+def _too_short(recipe: Recipe) -> str | None:
+    """A sentence for the user where a run ends before its self-training has its full weight."""
+    config, steps = recipe.selftraining, recipe.schedule.iterations
+    if not config.enabled:
+        return None
+    if config.start >= steps:
+        return (
+            f"self-training begins after step {config.start:,} and the run ends at {steps:,}, so it learns from labels "
+            "alone; take more steps or a smaller selftraining.start."
+        )
+    share = selftraining_weight(steps - 1, config) / config.weight if config.weight else 1.0
+    if share < 1:
+        return (
+            f"the run ends before self-training has its full weight, at {share:.0%} of it; take more steps or smaller "
+            "values of selftraining.start and selftraining.ramp."
+        )
+    return None
 
 
 def _gsd(request: Request, say: Say) -> float | None:

@@ -1,8 +1,10 @@
 """The whole state of a run, into a checkpoint and back."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.optim import Optimizer
 
 from salakseg.data.splits import Role
 from salakseg.network.checkpoint import Checkpoint
@@ -69,10 +71,16 @@ def restore_learning(trainer: "Trainer", checkpoint: Checkpoint) -> None:
     trainer.network.load_state_dict(checkpoint.student)
     trainer.ema.model.load_state_dict(checkpoint.ema)
     trainer.ema.updates = state["ema_updates"]
-    trainer.optimizer.load_state_dict(state["optimizer"])
+    load_optimizer(trainer.optimizer, state["optimizer"])
     if state["precision"]:  # a gradient scaler, which only float16 has
         trainer.fabric.strategy.precision.load_state_dict(state["precision"])
     trainer.labeller.load_state(state["labeller"])
+
+
+def load_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Puts an optimizer's averages back; how its kernels run is a matter of the device it runs on now."""
+    fused = optimizer.defaults["fused"]
+    optimizer.load_state_dict({**state, "param_groups": [{**group, "fused": fused} for group in state["param_groups"]]})
 
 
 def data_digest(data: TrainingData) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from salakseg.train.parallel import summed
 from salakseg.train.run import RunLog
 from salakseg.train.settings import EvaluationConfig
 from salakseg.train.skipped import Skipped, skip_of
-from salakseg.train.stopping import evaluations_without_best, stop_reason
+from salakseg.train.stopping import stop_reason
 
 
 class Validation:
@@ -104,11 +104,6 @@ class Validation:
         """The patches that this process validates on."""
         mine = self.data.part(Role.VAL)[fabric.global_rank :: fabric.world_size]
         return [patch for patch in mine if patch not in self.skipped]
-
-    @property
-    def stale_evaluations(self) -> int:
-        """Evaluations that early stopping counts since the last one that was better than all before."""
-        return evaluations_without_best(scores_of(self.history), self.config.ignore_first)
 
     def stop_reason(self) -> str | None:
         """Why the run shall stop early; None to go on."""

@@ -14,15 +14,12 @@ from salakseg.errors import ReportError
 from salakseg.evaluate.history import STOPPED_EARLY, Plan, read_records
 from salakseg.evaluate.rules import LOSS
 from salakseg.train.alarms import Judgement, judge, levels, newly_raised
-from salakseg.train.health import Level
+from salakseg.train.health import MOST_SKIPPED, Level
 from salakseg.train.readings import Reading, Record, readings_of
 from salakseg.train.settings_health import HealthConfig
 from salakseg.train.situation import Situation, situation_of
 
 Action = Literal["go on", "stop", "roll back"]
-
-MOST_SKIPPED = 0.1
-"""Share of the steps between two records of the losses that may lack a finite gradient before the watch acts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from contest.cost import seconds_of
 from contest.plan import Planned, Planner
 from contest.records import RunKey, Store, write_json
 from contest.worker import Job
-from salakseg.train.guard import stop_on_signal
+from salakseg.train.signals import stop_on_signal
 
 _GRACE = {True: 20.0, False: 3.0}  # seconds before the limit at which workers are asked to stop, if they keep a state
 _LAST = 15.0  # seconds that they have then to write their state

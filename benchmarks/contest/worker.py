@@ -18,10 +18,10 @@ from contest.settings import BUDGETS
 from contest.watch import ContestTrainer, Watch, save_weights
 from salakseg.network.checkpoint import load_checkpoint, package_versions
 from salakseg.network.device import pick_device
-from salakseg.train.guard import Interrupted
 from salakseg.train.parallel import make_fabric
 from salakseg.train.recipe import Recipe
 from salakseg.train.run import RunFolder
+from salakseg.train.signals import Interrupted
 from salakseg.train.state import restore
 
 

@@ -41,8 +41,8 @@ def climb_new(request: "Request", project_recipe: Mapping[str, Any], go_on: bool
 
 def climb_on(folder: Path, plan: "Plan", device: str, data_root: Path | None, cache: bool = False) -> None:
     """Goes on with a ladder wherever it stands, and tells of it."""
-    from salakseg.train.guard import Interrupted
     from salakseg.train.ladder import CAVEAT, best_rung, climb
+    from salakseg.train.signals import Interrupted
 
     say(f"attention: {CAVEAT}")
     try:

@@ -27,6 +27,7 @@ _TEAM = "Settings of the field team's notes"
 
 
 def train(
+    context: typer.Context,
     run: Annotated[
         Path | None, typer.Argument(help="With --resume: folder of the run. Default: the newest unfinished one.")
     ] = None,
@@ -157,7 +158,14 @@ def train(
     if run is not None and not resume:
         raise RecipeError(f"What shall be done with {run}? Write --resume {run} to go on with it.")
     if resume:
+        # What the environment says is of new runs; a run knows its own patches and classes
+        in_environment = {
+            name
+            for name in ("data_root", "class_mapping")
+            if (source := context.get_parameter_source(name)) is not None and source.name == "ENVIRONMENT"
+        }
         others = [
+            None if "class_mapping" in in_environment else class_mapping,
             recipe,
             phase,
             go_on,
@@ -176,7 +184,8 @@ def train(
                 "--resume keeps the run's recipe and folder; only --early-stop-patience, --data-root and --device "
                 "may be given with it."
             )
-        _resume(run, project, data_root, early_stop_patience, device.value)
+        moved_to = None if "data_root" in in_environment else data_root
+        _resume(run, project, moved_to, early_stop_patience, device.value)
         return
     name = _recipe_name(recipe, phase)
     root = data_root or project.data_root
@@ -287,7 +296,7 @@ def _resume(run: Path | None, project: "Project", data_root: Path | None, patien
 
 
 def _run(trainer: "Trainer") -> None:
-    from salakseg.train.guard import Interrupted
+    from salakseg.train.signals import Interrupted
 
     folder = trainer.run_folder
     try:

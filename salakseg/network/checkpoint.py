@@ -247,7 +247,7 @@ def rename(old: Path, new: Path) -> None:
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that decide about a result."""
-    names = ("salakseg", "torch", "torchvision", "segmentation-models-pytorch", "timm", "lightning-fabric", "kornia")
+    names = ("salakseg", "torch", "torchvision", "segmentation-models-pytorch", "timm", "lightning-fabric")
     found = {}
     for name in (*names, "numpy"):
         try:

@@ -1,4 +1,4 @@
-"""What can end a run from outside: a signal, or another process that trains the same run."""
+"""Signals that end a run from outside, and how a step in progress is let end first."""
 
 import signal
 import threading
