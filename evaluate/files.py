@@ -30,15 +30,18 @@ FILES = (
 """Every file that a report may have, in the order in which they are put in place; report.json is last."""
 
 
-def report_folder(checkpoint: Path) -> Path:
-    """Where the report on a checkpoint lies unless somebody asks otherwise: ``report/``.
+def report_folder(checkpoint: Path, part: str | None = None) -> Path:
+    """Where the report on a checkpoint lies unless somebody asks otherwise: ``report/``, or ``report-val/``.
 
     Args:
         checkpoint: Of a run, beside whose ``checkpoints/`` it lies; or copied out of one; or a bundle, in which it
             lies.
+        part: What it is evaluated on, if that was asked for; a report on validation does not replace one on test.
     """
     folder = checkpoint.resolve() if checkpoint.is_dir() else checkpoint.resolve().parent
-    return (folder.parent if folder.name == "checkpoints" else folder) / "report"
+    return (folder.parent if folder.name == "checkpoints" else folder) / (
+        "report" if part in (None, "test") else f"report-{part}"
+    )
 
 
 def write_report(report: Report, folder: Path, base_recipe: str = "phase2") -> dict[str, Path]:

@@ -40,6 +40,7 @@ from salakseg.evaluate.sentences import (
     calibration_text,
     cost_text,
     difference_text,
+    invention_text,
     verdict_of,
 )
 
@@ -158,6 +159,7 @@ def _environment(report: Report) -> Environment:
         "points_range_text": points_range_text,
         "difference_text": difference_text,
         "best_text": best_text,
+        "invention_text": invention_text,
         "cost_text": cost_text,
         "calibration_text": calibration_text,
         "border_text": border_text,

@@ -1,6 +1,7 @@
 """What figures mean, in a sentence each; where they do not decide, the sentence says so."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,16 +69,27 @@ def difference_text(contender: Contender) -> str:
     return "better" if contender.difference > 0 else "worse"
 
 
+def invention_text(contenders: Sequence[Contender]) -> str:
+    """Why a difference is not that of the mIoUs beside it; empty where it is."""
+    if len({one.metrics.miou_without_background.classes for one in contenders}) < 2:
+        return ""
+    return (
+        "Some predict a class that has no true pixel, which counts as 0 in their mIoU; the difference, by which the "
+        "best is found, leaves such classes out."
+    )
+
+
 def best_text(findings: Findings) -> str:
     """What the best variant would bring."""
     best = findings.best
     count = len(findings.variants)
     if count == 1:
         return "With a single head and one set of weights there is nothing to choose."
+    over = " over the classes with true pixels" if invention_text(findings.variants) else ""
     if best.is_subject:
-        return f"Of {count} variants none has a higher mIoU than the one of this report."
+        return f"Of {count} variants none has a higher mIoU{over} than the one of this report."
     span = points_range_text(*best.interval.ends)
-    told = f"{_upper(best.name)} has the highest mIoU of {count} variants: {points_text(best.difference)} points"
+    told = f"{_upper(best.name)} has the highest mIoU{over} of {count} variants: {points_text(best.difference)} points"
     if not span:
         return f"{told}."
     if not best.interval.decided:

@@ -17,6 +17,7 @@ from salakseg.evaluate.formats import (
 )
 from salakseg.evaluate.metrics import OVERALL, TITLES
 from salakseg.evaluate.report import Report
+from salakseg.evaluate.sentences import invention_text
 
 _LEAST_NAME = 8  # characters of a class name that a narrow terminal still shows
 _WIDEST_MATRIX = 12  # classes; more columns do not fit 80 characters
@@ -51,7 +52,7 @@ def render_terminal(report: Report) -> RenderableType:
 def _findings(report: Report, findings: Findings) -> list[RenderableType]:
     """The sections that need the patches."""
     title = f"Variants, by mIoU without background; difference to the first in points, of {findings.unit_text}"
-    parts: list[RenderableType] = [Text(), Text(title, style="bold"), _contender_table(findings.variants)]
+    parts: list[RenderableType] = [Text(), Text(title, style="bold"), _contenders(findings.variants)]
     if findings.cost is not None:
         parts.append(Text(f"The best variant, {findings.best.name}, takes {findings.cost.text}."))
     for weights, share_NN in findings.disagreement.items():
@@ -59,7 +60,7 @@ def _findings(report: Report, findings: Findings) -> list[RenderableType]:
         whose = "EMA" if weights == "ema" else "student"
         parts.append(Text(f"Two heads of the {whose} differ on {percent_text(float(apart.mean()))} % of the pixels."))
     if findings.runs:
-        parts += [Text(), Text("Runs side by side, on the same patches", style="bold"), _contender_table(findings.runs)]
+        parts += [Text(), Text("Runs side by side, on the same patches", style="bold"), _contenders(findings.runs)]
     parts += [Text(), _threshold_table(report, findings), Text(), _failures(report, findings)]
     return parts
 
@@ -139,6 +140,11 @@ def _matrix_table(report: Report) -> RenderableType:
         table.add_row(Text(str(c.id)), Text(c.name), *cells)
     title = Text("Confusion: percent of the true pixels of a row's class, by predicted id", style="bold")
     return Group(title, table)
+
+
+def _contenders(contenders: tuple[Contender, ...]) -> RenderableType:
+    told = invention_text(contenders)
+    return Group(_contender_table(contenders), Text(told)) if told else _contender_table(contenders)
 
 
 def _contender_table(contenders: tuple[Contender, ...]) -> Table:

@@ -15,19 +15,22 @@ import numpy as np
 import pytest
 from PIL import Image
 from reports import measured_report, odd_names, some_findings, stored_report
+from rich.console import Console
 
 from salakseg.classes import SALAK, ClassMap
 from salakseg.data.patches import Patch
+from salakseg.evaluate.confusion import ConfusionMatrix
 from salakseg.evaluate.examples import Picture, Wanted
 from salakseg.evaluate.failures import ErrorPlaces
 from salakseg.evaluate.formats import figure_text, points_range_text, range_text
 from salakseg.evaluate.html import render_html
 from salakseg.evaluate.judge import Question, judge
-from salakseg.evaluate.metrics import OVERALL, TITLES
+from salakseg.evaluate.metrics import OVERALL, TITLES, compute_metrics
 from salakseg.evaluate.pictures import class_png, share_png
 from salakseg.evaluate.recorded import load_recorded
 from salakseg.evaluate.report import Report
-from salakseg.evaluate.sentences import border_text, verdict_of
+from salakseg.evaluate.sentences import best_text, border_text, invention_text, verdict_of
+from salakseg.evaluate.terminal import render_terminal
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -119,6 +122,26 @@ def test_the_page_says_what_was_measured() -> None:
     assert page.words.count(report.recorded.mark) > len(report.recorded.runs)
     assert report.recorded.remark in page.words and report.diagnosis.paragraph in page.words
     assert sum(tag == "svg" for tag, _ in page.tags) == 5
+
+
+def test_a_best_variant_of_lower_miou_is_explained() -> None:
+    """One invented pixel makes a class of IoU 0; the difference leaves such a class out."""
+    report = measured_report()
+    assert report.findings is not None
+    variants = report.findings.variants
+    assert not invention_text(variants) and "classes with true pixels" not in best_text(report.findings)
+    counts_KK = np.zeros((7, 7), np.int64)
+    counts_KK[1, 1] = counts_KK[2, 2] = 90
+    counts_KK[2, 6] = 1  # which has no true pixel
+    inventing = replace(variants[11], metrics=compute_metrics(ConfusionMatrix.from_counts(counts_KK)))
+    findings = replace(report.findings, variants=(*variants[:11], inventing, *variants[12:]))
+    assert findings.best is inventing
+    assert "has the highest mIoU over the classes with true pixels of 12 variants" in best_text(findings)
+    told = "a class that has no true pixel, which counts as 0 in their mIoU"
+    assert told in render_html(replace(report, findings=findings)) and told not in render_html(report)
+    shown = io.StringIO()
+    Console(width=200, file=shown).print(render_terminal(replace(report, findings=findings)))
+    assert told in " ".join(shown.getvalue().split())
 
 
 def test_a_stored_report_says_so_and_has_no_empty_sections() -> None:

@@ -87,6 +87,10 @@ def test_the_report_goes_into_the_run(plantation: Path, tiny_run: Path, tmp_path
     command("report", run, "--data-root", plantation)
     assert (run / "report" / "report.html").is_file()
     assert record_of(run / "report")["data"] == plantation.name
+    was = (run / "report" / "report.json").read_bytes()
+    command("report", run, "--data-root", plantation, "--split", "val", "--precision", "0.1")
+    assert record_of(run / "report-val")["split"] == "val" and (run / "report-val" / "thresholds.toml").is_file()
+    assert (run / "report" / "report.json").read_bytes() == was
 
 
 def test_without_a_name_it_is_the_run_that_was_trained_last(tiny_run: Path, tmp_path: Path) -> None:

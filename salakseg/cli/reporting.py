@@ -117,7 +117,7 @@ def report(
         notes=tuple(note or ()),
         device=pick_device(device.value),
     )
-    folder = out or report_folder(paths[0])
+    folder = out or report_folder(paths[0], question.part)
     if paths[0].exists():
         check_folder(folder)
     result = judge(paths, question, lambda what: progress_bar(what, "patches"))
