@@ -57,7 +57,7 @@ def analyse(
         subjects: The checkpoints of the pass.
         unit: What is resampled.
         wanted_precision: Of pseudo-labels, for the recommended thresholds.
-        left_out: Patches that another checkpoint was trained with.
+        left_out: Patches that another checkpoint, or one that these came from, was trained with.
     """
     recipe = subjects[0].checkpoint.recipe
     gap = int(recipe.get("data", {}).get("gap", 0))

@@ -117,7 +117,7 @@ class Findings:
         pairs: Confused classes.
         errors: Border or inside.
         pictures: Where it fails.
-        left_out: Patches of the part that are not in that part of another checkpoint's split.
+        left_out: Patches of the part that a checkpoint, or one that it came from, has been trained with.
         rare: Classes with too few units for an interval, by id.
         ground_blocks: How many of the photos are blocks of ground, each with the patches of a square.
     """
@@ -182,7 +182,8 @@ class Findings:
             )
         if self.left_out:
             told.append(
-                f"{self.left_out} patches were left out: they are not in this part of another checkpoint's split."
+                f"{self.left_out} patches were left out: another checkpoint, or one that these came from, was trained "
+                "with them."
             )
         return tuple(told)
 

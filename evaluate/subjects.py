@@ -119,13 +119,14 @@ def held_out_patches(
         part: Which part of their splits; None for test, or val where the first has no test part.
 
     Returns:
-        The part, the patches that are in this part of every checkpoint's split, and how many of the first one's part
-        were left out because they are not in that part of another's.
+        The part, the patches that are in this part of every checkpoint's split and that none of them came from weights
+        which had learned from, and how many of the first one's part were left out because of that.
 
     Raises:
         DataError: Nothing is left.
     """
     splits = [_split_of(subject, index) for subject in subjects]
+    learned = {(folder, photo) for subject in subjects for folder, photo in subject.checkpoint.learned_before}
     role = Role(part) if part else (Role.TEST if splits[0].patches(index, Role.TEST) else Role.VAL)
     first = splits[0].patches(index, role)
     if not first:
@@ -134,7 +135,13 @@ def held_out_patches(
             f"{index.root} has no labelled patch in the {role.value} part of the split of {subjects[0].path}; try "
             f"--split {other}."
         )
-    common = set(first).intersection(*(split.patches(index, role) for split in splits[1:]))
+    unseen = {patch for patch in first if (patch.photo_key.folder, patch.photo_key.name) not in learned}
+    if not unseen:
+        raise DataError(
+            f"The weights that {subjects[0].path} began with had learned from every {role.value} patch, so nothing can "
+            "judge it; train it again with the split of the run that it began with (--splits)."
+        )
+    common = unseen.intersection(*(split.patches(index, role) for split in splits[1:]))
     if not common:
         raise DataError(
             f"{' and '.join(str(subject.path) for subject in subjects)} have no {role.value} patch in common, and one "

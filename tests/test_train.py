@@ -22,8 +22,9 @@ from training import quiet, records, tiny_request
 
 from salakseg.classes import SALAK
 from salakseg.data.patches import index_patches
-from salakseg.data.splits import Role, read_split
+from salakseg.data.splits import Role, Split, read_split, write_split
 from salakseg.errors import DataError, TrainingError
+from salakseg.evaluate.subjects import held_out_patches, open_subjects
 from salakseg.network.checkpoint import load_checkpoint
 from salakseg.prepare.manifest import Manifest
 from salakseg.train.recipe import load_recipe
@@ -414,3 +415,27 @@ def test_a_run_too_short_for_its_self_training_says_so(
     cautions = [line for line in told if "self-training" in line]
     assert len(cautions) == (words is not None)
     assert words is None or words in cautions[0]
+
+
+def test_a_run_is_not_judged_by_what_its_first_weights_had_learned_from(plantation: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(plantation, tmp_path / "patches")
+    start_run(tiny_request(data, tmp_path / "old", 2, 1, 2), quiet, quiet).run(quiet)
+    index = index_patches(data)
+    split = read_split(data / "splits.csv", index)
+    told: list[str] = []
+    again = replace(tiny_request(data, tmp_path / "same", 2, 1, 2), init=tmp_path / "old" / "checkpoints" / "last.pt")
+    start_run(again, told.append, quiet)
+    assert not any("has learned from" in line for line in told)
+
+    swap = {Role.LABELLED: Role.TEST, Role.TEST: Role.LABELLED, Role.UNLABELLED: Role.TEST}
+    write_split(Split({photo: swap.get(role, role) for photo, role in split.roles.items()}), tmp_path / "other.csv")
+    wanted = replace(again, splits=tmp_path / "other.csv", run_folder=tmp_path / "new")
+    off = {"selftraining": {"enabled": False, "start": 0}}
+    trainer = start_run(replace(wanted, recipe="supervised", changes=[wanted.changes[0] | off]), told.append, quiet)
+    (line,) = (line for line in told if "has learned from" in line)
+    assert "of the parts that judge this run, such as DJI" in line and "with --splits" in line
+    trainer.run(quiet)
+    subjects = open_subjects([tmp_path / "new" / "checkpoints" / "last.pt"], torch.device("cpu"))
+    with pytest.raises(DataError, match="had learned from every test patch"):
+        held_out_patches(subjects, index, "test")
+    assert len(held_out_patches(subjects, index, "val")[1]) == len(split.patches(index, Role.VAL))

@@ -7,6 +7,7 @@ tells other classes apart, the last layer of each head keeps those of the same n
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from salakseg.data.splits import HELD_OUT, Role
 from salakseg.errors import CheckpointError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
 from salakseg.network.config import NetworkConfig
@@ -62,9 +63,25 @@ def start_from(trainer: "Trainer", checkpoint: Checkpoint) -> list[str]:
             for k, row in known:
                 layer[k] = weights[key][row]
             weights[key] = layer
+    trainer.learned_before = learned_photos(checkpoint)
     trainer.network.load_state_dict(weights)
     trainer.ema.model.load_state_dict(weights)
     return [name for name in names if name not in theirs]
+
+
+def learned_photos(checkpoint: Checkpoint) -> list[list[str]]:
+    """Rows of folder and photo that a checkpoint, or one that it came from, has learned from, labelled or not."""
+    self_training = checkpoint.recipe.get("selftraining", {}).get("enabled", True)
+    taught = {Role.LABELLED.value, *([Role.UNLABELLED.value] if self_training else [])}
+    own = {(folder, photo) for folder, photo, role in checkpoint.split if role in taught}
+    return sorted([folder, photo] for folder, photo in own | {(f, p) for f, p in checkpoint.learned_before})
+
+
+def judged_by_what_was_learned(trainer: "Trainer") -> list[str]:
+    """Names of photos of the parts that judge the run which its first weights have learned from."""
+    learned = {(folder, photo) for folder, photo in trainer.learned_before}
+    roles = trainer.data.split.roles
+    return [p.name for p, role in roles.items() if role in HELD_OUT and (p.folder, p.name) in learned]
 
 
 def _shape(network: NetworkConfig) -> dict[str, Any]:

@@ -59,6 +59,9 @@ class Trainer:
         fabric: Device and precision.
         say: Called with a line worth reading.
         load_weights: Whether the encoder starts from the recipe's weights; False where a checkpoint is about to follow.
+
+    Attributes:
+        learned_before: Rows of folder and photo that the first weights had learned from, see `initial.py`.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Trainer:
         self.run_folder = run
         self.fabric = fabric
         self.say = say
+        self.learned_before: list[list[str]] = []
         num_classes = len(data.class_map)
         torch.manual_seed(recipe.seed)
         self.network = Segmenter(recipe.network, num_classes, load_weights)

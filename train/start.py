@@ -16,7 +16,7 @@ from salakseg.data.splits import Role, Split
 from salakseg.errors import ClassMapError, DataError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
 from salakseg.prepare.manifest import gsd_of
-from salakseg.train.initial import load_initial, start_from
+from salakseg.train.initial import judged_by_what_was_learned, load_initial, start_from
 from salakseg.train.keeping import clear_leftovers, load_newest
 from salakseg.train.loop import Trainer
 from salakseg.train.parallel import make_fabric
@@ -113,6 +113,12 @@ def start_run(request: Request, say: Say, progress: Progress) -> Trainer:
         say(f"weights: the moving average of {request.init}, step {initial.iteration:,}; all else begins anew")
         if unknown:
             say(f"attention: it does not know {', '.join(unknown)}; their part of the heads begins anew, too")
+        if flattering := judged_by_what_was_learned(trainer):
+            say(
+                f"attention: it has learned from {len(flattering):,} photos of the parts that judge this run, such as "
+                f"{flattering[0]}, so validation flatters and a report leaves them out; take that run's split with "
+                "--splits"
+            )
     if not request.dry_run and fabric.is_global_zero:
         if new_split is not None:
             keep_split(data.split, new_split, say)

@@ -31,6 +31,7 @@ def to_checkpoint(trainer: "Trainer") -> Checkpoint:
         gsd_m=data.gsd_m,
         data_root=str(data.index.root.resolve()),
         split=data.split.to_rows(),
+        learned_before=trainer.learned_before,
         iteration=trainer.iteration,
         history=trainer.validation.history,
         evaluation=trainer.validation.evaluation,
@@ -53,6 +54,7 @@ def restore(trainer: "Trainer", checkpoint: Checkpoint) -> None:
     state = checkpoint.training
     restore_learning(trainer, checkpoint)
     trainer.iteration = checkpoint.iteration
+    trainer.learned_before = checkpoint.learned_before
     trainer.validation.history = list(checkpoint.history)
     trainer.validation.evaluation = dict(checkpoint.evaluation)
     trainer.validation.best_score = state["best_score"]

@@ -46,6 +46,7 @@ class Checkpoint:
         gsd_m: Ground sampling distance of the patches in metres a pixel, None if unknown.
         data_root: Where the patches were.
         split: Rows of folder, photo and role.
+        learned_before: Rows of folder and photo: what the weights had learned from that the run began with.
         iteration: Training steps done.
         history: One record for each evaluation: iteration, loss figures, mIoUs, IoU by class.
         evaluation: The stored validation of these weights: part, patches, confusion matrix [K][K].
@@ -67,6 +68,7 @@ class Checkpoint:
     gsd_m: float | None = None
     data_root: str = ""
     split: list[list[str]] = field(default_factory=list)
+    learned_before: list[list[str]] = field(default_factory=list)
     iteration: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     evaluation: dict[str, Any] = field(default_factory=dict)
@@ -226,6 +228,8 @@ def _check_plain(checkpoint: Checkpoint) -> None:
             raise ValueError(f"{name} is no colour")
     if not all(len(row) == 3 and all(isinstance(cell, str) for cell in row) for row in checkpoint.split):
         raise ValueError("split holds something else than folder, photo and role")
+    if not all(len(row) == 2 and all(isinstance(cell, str) for cell in row) for row in checkpoint.learned_before):
+        raise ValueError("learned_before holds something else than folder and photo")
 
 
 def rename(old: Path, new: Path) -> None:
