@@ -48,11 +48,16 @@ BUNDLED = SidecarNames("model.stac.json", "README.md", "inference.py")
 
 
 def find_report(checkpoint_path: Path, checkpoint: Checkpoint) -> Path | None:
-    """The report.json of a checkpoint, where `salakseg report` puts it; None if there is none, or one on another."""
-    path = report_folder(checkpoint_path) / "report.json"
-    if not path.is_file():
-        return None
-    return path if _is_on(read_report(path), checkpoint) else None
+    """The report.json of a checkpoint, where `salakseg report` puts it: on test, else on validation.
+
+    Returns:
+        None if there is none, or one on another checkpoint.
+    """
+    for part in (None, "val"):
+        path = report_folder(checkpoint_path, part) / "report.json"
+        if path.is_file() and _is_on(read_report(path), checkpoint):
+            return path
+    return None
 
 
 def check_sidecars(model: Path, overwrite: bool) -> None:

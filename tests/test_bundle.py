@@ -108,7 +108,7 @@ def test_a_bundle_is_exported_and_reported_on(
     told = json.loads(command("info", tmp_path / "again.onnx", "--json").stdout)["salakseg"]
     assert told["source_sha256"] == sha256_of(tiny_checkpoint)
     command("report", copy, "--data-root", plantation, "--split", "val", "--device", "cpu")
-    report = json.loads((copy / "report" / "report.json").read_text(encoding="utf-8"))
+    report = json.loads((copy / "report-val" / "report.json").read_text(encoding="utf-8"))
     assert report["data"] == plantation.name
     message = command("report", copy, "--data-root", plantation, "--write-default", status=1).output
     assert "is a bundle, which stays as it was released" in " ".join(message.split())

@@ -430,8 +430,8 @@ def test_a_run_is_not_judged_by_what_its_first_weights_had_learned_from(plantati
     swap = {Role.LABELLED: Role.TEST, Role.TEST: Role.LABELLED, Role.UNLABELLED: Role.TEST}
     write_split(Split({photo: swap.get(role, role) for photo, role in split.roles.items()}), tmp_path / "other.csv")
     wanted = replace(again, splits=tmp_path / "other.csv", run_folder=tmp_path / "new")
-    off = {"selftraining": {"enabled": False, "start": 0}}
-    trainer = start_run(replace(wanted, recipe="supervised", changes=[wanted.changes[0] | off]), told.append, quiet)
+    changes = [*wanted.changes, {"selftraining": {"enabled": False, "start": 0}}]
+    trainer = start_run(replace(wanted, recipe="supervised", changes=changes), told.append, quiet)
     (line,) = (line for line in told if "has learned from" in line)
     assert "of the parts that judge this run, such as DJI" in line and "with --splits" in line
     trainer.run(quiet)
