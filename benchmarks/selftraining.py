@@ -8,6 +8,7 @@
     selftraining.py --score-only --data SOURCE --parts 6 7        # opens the test masks, once for each run (or --runs)
     selftraining.py --data DATA --timing v3 phase4                # seconds of a step, on a quiet machine
     selftraining.py --report                                      # tables and pictures of all that is there
+    selftraining.py --report --test                               # with the test images, when all is chosen
 
 SOURCE is the folder "Semantic segmentation of aerial imagery" (Humans in the Loop, 2020, CC0 1.0) as published. Sets:
 table, tuning (for v3-tuned), ablations, strategies, screening (shorter), long (five times as long). Results lie in
@@ -71,7 +72,7 @@ def dispatch(arguments: argparse.Namespace, started: float) -> int:
     if arguments.report:
         from contest.report import write_report
 
-        write_report(store, say)
+        write_report(store, arguments.test, say)
         return 0
     return train(arguments, started)
 
@@ -117,6 +118,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", type=int, nargs="+", default=[6, 7])
     parser.add_argument("--timing", nargs="+", default=[], metavar="METHOD", help="seconds of a step, alternating")
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--test", action="store_true", help="with --report: what --score-only found, too")
     parser.add_argument("--budget", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--jobs", type=int, help="runs side by side; by default 1 on a CPU, 12 on a GPU")

@@ -22,7 +22,9 @@ sys.path.append(str(BENCHMARKS))
 
 import selftraining  # noqa: E402
 from contest import protocol  # noqa: E402
+from contest.bars import bar_lines  # noqa: E402
 from contest.figures import Result, best_minus_end, difference, gap_closed, rarest_class, stop_of  # noqa: E402
+from contest.groups import Group  # noqa: E402
 from contest.methods import ABLATIONS, METHODS, TUNING, runs_of_set  # noqa: E402
 from contest.plan import Planned, Planner, best_tuning, parse_runs, parse_tries  # noqa: E402
 from contest.records import RunKey, Store, digest_of, read_json, write_json  # noqa: E402
@@ -401,10 +403,33 @@ def test_from_the_command_to_the_report(
         stored = np.array(list(scores[f"{record['key']['method']}-s0-cpu-4"]["end"].values()))
         assert np.abs(own - stored).sum() <= 0.02 * own.sum()
     told("--report")
+    assert "Test, " not in (out / "report" / "results.md").read_text()
+    told("--report", "--test")
     text = (out / "report" / "results.md").read_text()
     assert "Test, parts 5, state with the best validation" in text
     assert "| phase4 | 1 |" in text
     assert (out / "report" / "curves-cpu-4.svg").is_file()
+
+
+def test_a_bar_is_open_until_there_are_three_seeds() -> None:
+    good, bad = [[5, 0, 0], [0, 95, 0], [0, 0, 50]], [[5, 0, 0], [0, 60, 35], [0, 10, 40]]
+    middle = [[5, 0, 0], [0, 88, 7], [0, 2, 48]]
+
+    def verdicts(seeds: int) -> list[str]:
+        records, entries = [], {}
+        for method, matrix in {"supervised": bad, "supervised-all": good, "v3": bad, "phase4": middle}.items():
+            for seed in range(seeds):
+                record = record_of(RunKey(method, seed, "cpu", 100), [0.5])
+                record |= {"weights": {"end": f"{method} {seed}"}, "classes": [{"name": name} for name in "abc"]}
+                images = {f"Tile {n // 2}/{n}": matrix for n in range(8)}
+                entries[f"{method}-s{seed}-cpu-100"] = {"weights": record["weights"], "best": images, "end": images}
+                records.append(record)
+        group = Group("cpu", 100, tuple(records), {"parts-6": entries}, {"v3": 1.0, "phase4": 2.0})
+        rows = [line for line in bar_lines(group, "parts-6") if line.startswith("| ") and "---" not in line]
+        return [row.split(" | ")[-1].removesuffix(" |") for row in rows[1 : len(rows) // 2]]
+
+    assert verdicts(1) == ["open: too few seeds", "-", *["open: too few seeds"] * 2, "**no**"]
+    assert verdicts(3) == ["yes", "-", "yes", "yes", "**no**"]
 
 
 # ---- statistics

@@ -156,16 +156,10 @@ def stop_of(record: Mapping[str, Any], patience: float) -> tuple[int, float]:
     return int(total), best
 
 
-def seconds_per_step(record: Mapping[str, Any]) -> float:
-    """Median over the stretches in which self-training was on throughout."""
-    start = record["recipe"]["selftraining"]["start"] if record["recipe"]["selftraining"]["enabled"] else 0
-    curve = record["curve"]
-    stretches = [
-        point["seconds_per_step"]
-        for before, point in zip([0, *(p["iteration"] for p in curve)], curve, strict=False)
-        if point["seconds_per_step"] is not None and before >= start
-    ]
-    return statistics.median(stretches) if stretches else float("nan")
+def times_gone_back(record: Mapping[str, Any]) -> int | None:
+    """How often the guard led a run back to its best network; None of a run whose record does not tell."""
+    events = record.get("events")
+    return None if events is None else sum(event["event"] == "rollback" for event in events)
 
 
 def pseudo_at(record: Mapping[str, Any], end: str) -> tuple[float, float]:

@@ -76,9 +76,10 @@ class Group:
         return any(run_id(record) in entries for record in self.records)
 
 
-def groups_of(store: Store) -> list[Group]:
-    """All finished runs, grouped; the group with the most runs first."""
-    scores = {path.stem: read_json(path)["runs"] for path in sorted((store.out / "scores").glob("*.json"))}
+def groups_of(store: Store, test: bool) -> list[Group]:
+    """All finished runs, grouped, with or without the scores of test images; the group with the most runs first."""
+    files = sorted((store.out / "scores").glob("*.json")) if test else []
+    scores = {path.stem: read_json(path)["runs"] for path in files}
     grouped: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for record in store.records():
         grouped.setdefault((record["key"]["budget"], record["key"]["iterations"]), []).append(record)

@@ -3,7 +3,6 @@
 Axes: B window, H row, W column.
 """
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,7 @@ from salakseg.evaluate.confusion import ConfusionMatrix
 from salakseg.evaluate.formats import list_or_none
 from salakseg.evaluate.metrics import compute_metrics
 from salakseg.network.checkpoint import Checkpoint
-from salakseg.train.data import Batch
 from salakseg.train.loop import Trainer
-from salakseg.train.objective import Record
 from salakseg.train.run import RunLog
 from salakseg.train.validate import Validation
 
@@ -35,53 +32,14 @@ class ContestTrainer(Trainer):
     Set `watch` and `resumable` before `run`.
 
     Attributes:
-        clock: Measures the steps between two evaluations.
         resumable: Whether the whole state is written at evaluations; it is some 80 MB.
     """
 
     resumable = True
 
-    @property
-    def clock(self) -> "Clock":
-        """Measures the steps between two evaluations."""
-        if not hasattr(self, "_clock"):
-            self._clock = Clock(self.fabric.device)
-        return self._clock
-
-    def step(self, labelled: Batch, unlabelled: Batch | None) -> Record:
-        """One optimizer step, timed."""
-        self.clock.tick()
-        return super().step(labelled, unlabelled)
-
     def _save(self, save: Callable[[Checkpoint], None]) -> None:
         if self.resumable:
             super()._save(save)
-
-
-class Clock:
-    """Seconds a step, over stretches of steps; what an evaluation takes is left out.
-
-    Args:
-        device: What is waited for before the time is taken.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._steps = 0
-        self._since = 0.0
-
-    def tick(self) -> None:
-        """Before each step."""
-        if self._steps == 0:
-            self._since = time.perf_counter()
-        self._steps += 1
-
-    def stretch(self) -> float | None:
-        """Seconds a step since the last call; None without a step."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        steps, self._steps = self._steps, 0
-        return (time.perf_counter() - self._since) / steps if steps else None
 
 
 class Watch(Validation):
@@ -111,7 +69,6 @@ class Watch(Validation):
             Whether the trainer shall write a checkpoint of this best network: only where it may go back to it, since
             the weights are kept here.
         """
-        seconds = self.trainer.clock.stretch()
         device = fabric.device
         matrices = {picture.name: self._confusion(model, picture, device) for picture in self.pictures}
         total = sum(matrices.values(), start=ConfusionMatrix(len(self.data.class_map)))
@@ -124,9 +81,7 @@ class Watch(Validation):
         log.write("val", iteration, values)
         pseudo = self._pseudo_labels(device) if self._selftrains(iteration) else None
         images = {name: matrix.counts.tolist() for name, matrix in matrices.items()}
-        self.history.append(
-            {"iteration": iteration, **values, "seconds_per_step": seconds, "pseudo": pseudo, "images": images}
-        )
+        self.history.append({"iteration": iteration, **values, "pseudo": pseudo, "images": images})
         better = metrics.miou_without_background.value > self.best_score
         if better:
             self.best_score = metrics.miou_without_background.value

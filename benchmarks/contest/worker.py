@@ -18,11 +18,15 @@ from contest.settings import BUDGETS
 from contest.watch import ContestTrainer, Watch, save_weights
 from salakseg.network.checkpoint import load_checkpoint, package_versions
 from salakseg.network.device import pick_device
+from salakseg.train.environment import git_state
 from salakseg.train.parallel import make_fabric
 from salakseg.train.recipe import Recipe
 from salakseg.train.run import RunFolder
 from salakseg.train.signals import Interrupted
 from salakseg.train.state import restore
+
+SPENT = "seconds.txt"
+"""File of an unfinished run: what its earlier processes took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +69,14 @@ def work(job_file: Path) -> int:
     job = Job.from_json(json.loads(job_file.read_text(encoding="utf-8")))
     started = time.perf_counter()
     trainer = _trainer(job)
+    spent = trainer.run_folder.path / SPENT
+    before = float(spent.read_text(encoding="utf-8")) if spent.is_file() else 0.0
     try:
         trainer.run(lambda done, total: None)
     except Interrupted:
+        spent.write_text(str(before + time.perf_counter() - started), encoding="utf-8")
         return 130
-    _finish(job, trainer, time.perf_counter() - started)
+    _finish(job, trainer, before + time.perf_counter() - started)
     return 0
 
 
@@ -123,7 +130,8 @@ def _finish(job: Job, trainer: ContestTrainer, seconds: float) -> None:
                 "best": {"iteration": best["iteration"], "images": best["images"]},
                 "end": {"iteration": history[-1]["iteration"], "images": history[-1]["images"]},
             },
-            "train_log": _train_log(trainer.run_folder.metrics),
+            "train_log": _logged(trainer.run_folder.metrics, "train"),
+            "events": _logged(trainer.run_folder.metrics, "event"),
             "weights": {end: sha256_of(store.weights(job.key.id, end)) for end in ENDS},
         },
     )
@@ -145,12 +153,13 @@ def _environment(job: Job) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": package_versions(),
+        "git": git_state(Path(__file__).parent, Path(__file__).name),
     }
 
 
-def _train_log(path: Path) -> list[dict[str, Any]]:
+def _logged(path: Path, kind: str) -> list[dict[str, Any]]:
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [{k: v for k, v in record.items() if k != "kind"} for record in records if record["kind"] == "train"]
+    return [{k: v for k, v in record.items() if k != "kind"} for record in records if record["kind"] == kind]
 
 
 def _say(line: str) -> None:
