@@ -243,6 +243,9 @@ def test_an_own_file_is_judged_by_what_it_says_itself(tmp_path: Path) -> None:
     whole = tmp_path / "recipe.toml"  # as it lies in a run's folder
     whole.write_text(recipe_toml(load_recipe("phase3")))
     assert resolve(str(whole)).recipe == load_recipe("phase3")
+    lines = [line for line in whole.read_text().splitlines() if not line.startswith("seed = ")]
+    whole.write_text("\n".join(lines))  # written before there was that setting
+    assert resolve(str(whole)).recipe == load_recipe("phase3")
 
 
 def test_the_project_file_speaks_of_every_recipe() -> None:

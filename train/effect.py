@@ -185,13 +185,13 @@ def idle_settings(resolved: "Resolved") -> list[Idle]:
 
     Args:
         resolved: A recipe and its layers. Of a file its own settings are looked at, not those that it builds on; one
-            that writes every setting out, as run folders have it, singles none out.
+            that writes most settings out, as run folders have them all, singles none out.
     """
     found: dict[str, Idle] = {}
     keys = setting_keys(type(resolved.recipe))
     for layer in resolved.layers:
         own = [] if layer.kind == "base" else [key for key in keys if names(layer.table, key)]
-        if len(own) >= len(keys):
+        if 2 * len(own) > len(keys):
             continue
         for key in own:
             if (condition := missing(key, resolved.recipe)) is not None:

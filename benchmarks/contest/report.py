@@ -22,10 +22,10 @@ and all that is self-training. Class 0 is the rarest class here and the second m
 weights and its threshold of 0 for it do more harm here than there.
 
 Settings of phase4 were chosen among some thirty variants on the eight validation images, mostly by seed 0, so its
-figures there flatter; those of the other methods are their authors', and v3 is there tuned, too (v3-tuned). Masks of the
-unlabelled images helped to find out why recipes fall, never to train; test images have chosen nothing. phase4 has a guard
-that looks at validation, see the table of decline. Intervals are of images, or of scenes, drawn anew; that other seeds
-give other networks is not in them.
+figures there flatter; those of the other methods are their authors', and v3 is there tuned, too (v3-tuned). Masks of
+the unlabelled images helped to find out why recipes fall, never to train; test images have chosen nothing. phase4 has
+a guard that looks at validation, see the table of decline. Intervals are of images, or of scenes, drawn anew; that
+other seeds give other networks is not in them.
 
 Figures are points. "Images alike" is the mIoU without class 0 as if all images had as many pixels: two of the eight
 scenes have 63 % of them. The spread is the standard deviation over seeds; "best - end" the fall on validation from the
