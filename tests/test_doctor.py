@@ -124,3 +124,12 @@ def test_a_file_in_use_is_waited_for_and_then_named(tmp_path: Path, monkeypatch:
         replacing.replace(old, new)
     assert isinstance(caught.value, OSError)
     assert new.read_text() == "whole"
+
+
+def test_fetched_weights_lie_where_the_hub_s_client_puts_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("HF_HOME", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    script = "from huggingface_hub.constants import HF_HUB_CACHE; print(HF_HUB_CACHE)"
+    known = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+    assert str(tmp_path) in known and known in places.cache_disk().found

@@ -36,7 +36,8 @@ def weights() -> Finding:
 
 def cache_disk() -> Finding:
     """Room where fetched weights are kept."""
-    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface")
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    home = Path(os.environ.get("HF_HOME") or caches / "huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()  # as huggingface_hub reads them
     return room(hub, "set HF_HOME to a folder on another disk")
 
