@@ -50,7 +50,7 @@ def stop_midway(field: Path, out: Path, share: float = 0.5, **options: object) -
 def test_other_panels_are_no_stripes_of_ours(field: Path) -> None:
     out = field / "map.tif"
     stop_midway(field, out, max_memory_mb=137)
-    with pytest.raises(RasterError, match="--batch-size and --max-memory.* begin at was"):
+    with pytest.raises(RasterError, match=r"--batch-size and --max-memory\) begin at was"):
         predict_map(field / "ortho.tif", out, engine(field), max_memory_mb=2000, resume=True)
     predict_map(field / "ortho.tif", out, engine(field), max_memory_mb=137, resume=True)
     predict_map(field / "ortho.tif", field / "whole.tif", engine(field))
@@ -138,7 +138,7 @@ def test_a_finished_map_of_something_else_is_not_taken_over(field: Path) -> None
     command("predict", field / "ortho.tif", *flags)
     write_scene(field / "other.tif", 90, 80)
     told = command("predict", field / "other.tif", *flags, "--resume", "--areas", field / "a.csv", status=1).output
-    assert "was made from something else (orthomosaic)" in told
+    assert "was made from something else (orthomosaic, orthomosaic_files)" in told
     told = command("predict", field / "ortho.tif", *flags, "--resume", "--overlap", 20, status=1).output
     assert "(overlap)" in told
     assert not (field / "a.csv").exists()

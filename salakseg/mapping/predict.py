@@ -110,7 +110,13 @@ def predict_map(
         tags = map_tags(orthomosaic, engine, plan)
         state = orthomosaic.state()
         panels = ",".join(str(panel.start) for panel in plan.panels)
-        made_from = {**tags, "layers": str(layers), "panels (by --batch-size and --max-memory) begin at": panels}
+        made_from = {
+            **tags,
+            **state,
+            "layers": str(layers),
+            "panels (by --batch-size and --max-memory) begin at": panels,
+        }
+        del made_from["orthomosaic_files"]  # the state, file by file, names the one that differs
         tally = Tally(plan, progress)
         with workplace(outputs.classes, made_from, resume=resume, overwrite=overwrite) as folder:
             stripes = StripeFolder(folder, layers)
