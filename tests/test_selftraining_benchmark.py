@@ -23,23 +23,30 @@ sys.path.append(str(BENCHMARKS))
 import selftraining  # noqa: E402
 from contest import protocol  # noqa: E402
 from contest.bars import bar_lines  # noqa: E402
-from contest.figures import Result, best_minus_end, difference, gap_closed, rarest_class, stop_of  # noqa: E402
+from contest.figures import (  # noqa: E402
+    Result,
+    best_minus_end,
+    difference,
+    gap_closed,
+    rarest_class,
+    stop_of,
+    times_gone_back,
+)
 from contest.groups import Group  # noqa: E402
 from contest.methods import ABLATIONS, METHODS, TUNING, runs_of_set  # noqa: E402
 from contest.plan import Planned, Planner, best_tuning, parse_runs, parse_tries  # noqa: E402
 from contest.records import RunKey, Store, digest_of, read_json, write_json  # noqa: E402
 from contest.schedule import Terms, run_all  # noqa: E402
 from contest.settings import BUDGETS, resolve  # noqa: E402
-from contest.watch import Watch, pseudo_figures  # noqa: E402
+from contest.watch import ContestTrainer, Watch, pseudo_figures  # noqa: E402
 from contest.windows import windows  # noqa: E402
-from contest.worker import Job, _trainer, work  # noqa: E402
+from contest.worker import SPENT, Job, _trainer, work  # noqa: E402
 
 from salakseg.data.splits import Role  # noqa: E402
 from salakseg.errors import DataError, RecipeError  # noqa: E402
 from salakseg.evaluate.bootstrap import draw_units, interval_of  # noqa: E402
 from salakseg.evaluate.confusion import ConfusionMatrix  # noqa: E402
 from salakseg.train.recipe import Recipe  # noqa: E402
-from salakseg.train.signals import Interrupted  # noqa: E402
 
 CPU = BUDGETS["cpu"]
 ABSENT = ("rasterio", "geopandas", "onnxruntime", "onnx", "shapely", "pyproj", "jinja2", "scipy")
@@ -303,16 +310,32 @@ def finished(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(prepared: Path, finished: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
+    prepared: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = job_of(tiny("phase4"), prepared, tmp_path)
-    with pytest.raises(Interrupted):
-        _trainer(job).run(lambda done, _: os.kill(os.getpid(), signal.SIGTERM) if done == 2 else None)
     write_json(tmp_path / "job.json", job.to_json())
+    run = ContestTrainer.run
+
+    def stopped_at_2(trainer: ContestTrainer, _: Any) -> None:
+        run(trainer, lambda done, _: os.kill(os.getpid(), signal.SIGTERM) if done == 2 else None)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ContestTrainer, "run", stopped_at_2)
+        assert work(tmp_path / "job.json") == 130
+    spent = Store(tmp_path).work(job.key.id) / SPENT
+    assert 0 < float(spent.read_text()) < 600
+    spent.write_text("1000")
     assert work(tmp_path / "job.json") == 0
     broken, whole = (read_json(Store(out).record(job.key.id)) for out in (tmp_path, finished))
     assert broken["validation"] == whole["validation"]
     assert [point["iteration"] for point in broken["curve"]] == [1, 2, 3, 4]
     assert broken["weights"] == whole["weights"]
+    assert 1000 < broken["seconds"] < 1600
+    assert [event["event"] for event in broken["events"] if event["event"] != "alarm"] == [
+        "interrupted", "resumed", "finished",
+    ]  # fmt: skip
+    assert times_gone_back(broken) == 0
     assert not Store(tmp_path).work(job.key.id).exists()
 
 
