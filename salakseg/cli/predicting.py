@@ -154,11 +154,7 @@ def predict(
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option(
-            "--dry-run",
-            help="Show what would be done; make no map.",
-            rich_help_panel=OUTPUT,
-        ),
+        typer.Option("--dry-run", help="Show what would be done; make no map.", rich_help_panel=OUTPUT),
     ] = False,
     device: Annotated[MapDevice, typer.Option(help="Where to compute.", rich_help_panel=MACHINE)] = MapDevice.auto,
     batch_size: Annotated[
@@ -217,7 +213,10 @@ def predict(
         if caution is not None:
             say(f"attention: {caution}")
     if engine.gsd_m is None and settings.gsd == "auto":
-        say(f"attention: nobody says at how many metres a pixel {engine.name} was trained; tell it by --gsd.")
+        say(
+            f"attention: nobody says at how many metres a pixel {engine.name} was trained, so it sees whatever pixels the "
+            "orthomosaic has; --gsd M tells it."
+        )
     tiles_at_a_time = batch_size or (1 if spec.device == "cpu" else GPU_BATCH)
     if dry_run:
         for task in tasks:

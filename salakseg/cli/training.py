@@ -81,11 +81,7 @@ def train(
     ] = None,
     gsd: Annotated[
         float | None,
-        typer.Option(
-            min=1e-4,
-            max=1000,
-            help="Metres a pixel of the patches; default: as `prepare` cut them.",
-        ),
+        typer.Option(min=1e-4, max=1000, help="Metres a pixel of the patches; default: as `prepare` cut them."),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     resume: Annotated[

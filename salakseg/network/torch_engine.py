@@ -170,6 +170,8 @@ class TorchEngine:
                 self._most = len(part_BCHW) // 2
             else:
                 start += len(part_BCHW)
+                continue
+            torch.cuda.empty_cache()  # outside the handler, whose error holds on to what did not fit
         return done
 
     def _answer(self, image_BCHW: NDArray[np.uint8]) -> Logits:
