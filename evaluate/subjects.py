@@ -119,8 +119,8 @@ def held_out_patches(
         part: Which part of their splits; None for test, or val where the first has no test part.
 
     Returns:
-        The part; the patches that are in this part of every checkpoint's split, but for those that the weights which one
-        of them began with had learned from; and how many of the first one's part that leaves out.
+        The part; the patches that are in this part of every checkpoint's split, but for those that the weights which
+        one of them began with had learned from; and how many of the first one's part that leaves out.
 
     Raises:
         DataError: Nothing is left.

@@ -214,8 +214,8 @@ def predict(
             say(f"attention: {caution}")
     if engine.gsd_m is None and settings.gsd == "auto":
         say(
-            f"attention: nobody says at how many metres a pixel {engine.name} was trained, so it sees whatever pixels the "
-            "orthomosaic has; --gsd M tells it."
+            f"attention: nobody says at how many metres a pixel {engine.name} was trained, so it sees whatever pixels "
+            "the orthomosaic has; --gsd M tells it."
         )
     tiles_at_a_time = batch_size or (1 if spec.device == "cpu" else GPU_BATCH)
     if dry_run:
