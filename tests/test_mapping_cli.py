@@ -1,12 +1,14 @@
 """``salakseg predict`` as users type it: several orthomosaics, all outputs, models and heads, refusals."""
 
 import csv
+import os
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from helpers import command, write_scene, write_tiny_onnx
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
@@ -229,8 +231,13 @@ def test_another_flight_of_the_same_name_is_not_taken_for_mapped(field: Path, tm
     assert "prob.tif exists and was made from something else (type of values)" in told
     write_scene(flight, 90, 130)
     told = predict(field, flight, *wanted, "--resume", "--areas", tmp_path / "areas.csv", status=1)
-    assert "exists and was made from something else (orthomosaic_files)" in told
+    assert "exists and was made from something else (size, orthomosaic changed since)" in told
     assert not (tmp_path / "areas.csv").exists()
+    write_scene(flight, 150, 170)
+    with rasterio.open(flight, "r+") as dataset:  # a mile off, on a grid of the same size
+        dataset.transform = Affine.translation(1609, 0) * dataset.transform
+    os.utime(flight, ns=(0, 0))  # as if it had been copied with its time
+    assert "made from something else (place)" in predict(field, flight, *wanted, "--resume", status=1)
 
 
 def test_a_guess_at_the_bands_is_told(field: Path, tmp_path: Path) -> None:

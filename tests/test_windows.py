@@ -93,7 +93,7 @@ def test_names_that_the_terminal_has_no_letters_for_cost_no_result(plantation: P
     assert done.returncode == 0, told
     assert "Rumah" in told and "????? ?" in told  # the name in Cyrillic, as far as it goes
     assert map_file.is_file()
-    stored = json.loads((run / "report" / "report.json").read_text(encoding="utf-8"))
+    stored = json.loads((run / "report-val" / "report.json").read_text(encoding="utf-8"))
     assert "Салак ✓" in json.dumps(stored, ensure_ascii=False)
 
 
@@ -114,7 +114,7 @@ def test_drive_letters_and_backslashes_are_plain_text_and_a_split_may_come_from_
     assert roles[data] == roles[run]
     command("check", data)
     command("report", run, "--split", "val")
-    assert (run / "report" / "report.html").is_file()
+    assert (run / "report-val" / "report.html").is_file()
     map_file = tmp_path / r"D:\maps\map.tif"
     command(
         "predict", write_scene(tmp_path / r"D:\scene.tif", 90, 110), "--model", best, "--out", map_file, "--gsd", 0.05

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from affine import Affine
 from rasterio.errors import RasterioError
@@ -30,7 +31,7 @@ from salakseg.mapping.runner import Here, Runner
 from salakseg.mapping.settings import MapSettings, default_overlap, map_step, model_step
 from salakseg.mapping.stripes import Block, StripeFolder
 from salakseg.mapping.summary import MapSummary, Progress, Tally
-from salakseg.mapping.tags import different_tags, map_tags
+from salakseg.mapping.tags import different_grid, different_tags, map_tags
 from salakseg.mapping.workplace import workplace, workplace_path
 from salakseg.network.engine import Engine
 
@@ -116,19 +117,15 @@ def predict_map(
             "layers": str(layers),
             "panels (by --batch-size and --max-memory) begin at": panels,
         }
-        del made_from["orthomosaic_files"]  # the state, file by file, names the one that differs
         tally = Tally(plan, progress)
         with workplace(outputs.classes, made_from, resume=resume, overwrite=overwrite) as folder:
             stripes = StripeFolder(folder, layers)
             with _disk_errors(outputs.classes):
                 runner = runner or Here(engine)
                 runner.run(job, runner.cut(_missing(plan, stripes, tally)), stripes, tally.advance)
-            final = plan.source_to_map
             if orthomosaic.state() != state:
                 raise RasterError(f"{source} was changed while it was mapped; map it again with --overwrite.")
-            place = Georeference(
-                orthomosaic.crs, orthomosaic.transform * Affine.scale(final.cols.step, final.rows.step)
-            )
+            place = Georeference(orthomosaic.crs, _transform(orthomosaic, plan))
             records = {at: stripes.record(*at) for at in plan.all_stripes()}
             told = tags | {"runtime": engine.runs_on}
             areas = finish_map(outputs, stripes, records, plan, place, engine.class_map, told, overwrite)
@@ -176,24 +173,34 @@ def describe_plan(
 
 
 def check_finished(source: Path, outputs: Outputs, engine: Engine, settings: MapSettings) -> None:
-    """Refuses to take finished files for those that are wanted, if their tags tell of something else.
+    """Refuses to take finished files for those that are wanted, if they tell of something else.
 
-    The orthomosaic is known by the size and time of its files: every flight's may have the same name.
+    Every flight's orthomosaic may have the same name: the map must have its size and place, and be newer.
 
     Raises:
-        RasterError: It was made from another orthomosaic or model, or with other settings.
+        RasterError: They were made from another orthomosaic or model, or with other settings.
     """
     with gdal_settings(), Orthomosaic(source, settings.source) as orthomosaic:
-        wanted = map_tags(orthomosaic, engine, _plan(orthomosaic, engine, settings, 1, None))
+        plan = _plan(orthomosaic, engine, settings, 1, None)
+        wanted, transform = map_tags(orthomosaic, engine, plan), _transform(orthomosaic, plan)
+        changed_ns = orthomosaic.changed_ns
     if settings.source.stretch == "percentile":
         del wanted["scale"]  # to find it again takes two readings of the whole file
     layers = Layers(len(engine.class_map), probabilities=settings.probability_type)
     for layer, path in outputs.by_layer.items():
-        if different := different_tags(path, wanted, "float32" if layers.is_float(layer) else "uint8"):
+        different = different_tags(path, wanted)
+        different += different_grid(path, plan, transform, "float32" if layers.is_float(layer) else "uint8")
+        different += ["orthomosaic changed since"] * (changed_ns > path.stat().st_mtime_ns)
+        if different:
             raise RasterError(
                 f"{path} exists and was made from something else ({', '.join(different)}); name another file or "
                 "replace it with --overwrite."
             )
+
+
+def _transform(orthomosaic: Orthomosaic, plan: MapPlan) -> Any:  # noqa: ANN401
+    """Where the map lies."""
+    return orthomosaic.transform * Affine.scale(plan.source_to_map.cols.step, plan.source_to_map.rows.step)
 
 
 def _plan(

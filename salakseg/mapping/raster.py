@@ -111,16 +111,19 @@ class Orthomosaic:
         return image_CHW, valid_HW
 
     def state(self) -> dict[str, str]:
-        """Size and time of last change of the files that it consists of, as text by name.
+        """Size and time of last change of the files that it consists of, as text by name."""
+        found = {file.name: file.stat() for file in self._own_files()}
+        return {name: f"{one.st_size} bytes, changed {one.st_mtime_ns}" for name, one in found.items()}
 
-        Overviews and the statistics that QGIS leaves beside a raster change nothing of its pixels and are left out.
-        """
-        found = {}
-        for file in sorted(map(Path, self._dataset.files)):
-            if file.is_file() and not file.name.lower().endswith((".ovr", ".aux.xml")):
-                status = file.stat()
-                found[file.name] = f"{status.st_size} bytes, changed {status.st_mtime_ns}"
-        return found
+    @property
+    def changed_ns(self) -> int:
+        """When the last of these files was changed, nanoseconds as the system counts them."""
+        return max((file.stat().st_mtime_ns for file in self._own_files()), default=0)
+
+    def _own_files(self) -> list[Path]:
+        """Without overviews and the statistics that QGIS leaves beside a raster: they change nothing of its pixels."""
+        files = (Path(file) for file in self._dataset.files)
+        return sorted(file for file in files if file.is_file() and not file.name.lower().endswith((".ovr", ".aux.xml")))
 
     def read_small(self, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Reads the whole raster at another size, at most its own.

@@ -1,9 +1,11 @@
 """What a map tells of its making, by which another map of the same name is known."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import rasterio
 from rasterio.errors import RasterioError
@@ -27,7 +29,6 @@ def map_tags(orthomosaic: Orthomosaic, engine: Engine, plan: MapPlan) -> dict[st
     return {
         SOFTWARE: f"{software}, GDAL {rasterio.__gdal_version__}",
         "orthomosaic": orthomosaic.path.name,
-        "orthomosaic_files": "; ".join(f"{name} {state}" for name, state in orthomosaic.state().items()),
         "bands": ",".join(map(str, orthomosaic.bands)),
         "scale": "none" if orthomosaic.options.stretch is None else str(orthomosaic.options.stretch),
         **engine.identity,
@@ -40,21 +41,42 @@ def map_tags(orthomosaic: Orthomosaic, engine: Engine, plan: MapPlan) -> dict[st
     }
 
 
-def different_tags(path: Path, wanted: Mapping[str, str], dtype: str) -> list[str]:
-    """The tags, beside the software's, in which a layer of a map differs from those that are wanted.
-
-    Args:
-        path: The file.
-        wanted: What `map_tags` gives.
-        dtype: What the layer's values are; "type of values" is told if they are something else.
+def different_tags(path: Path, wanted: Mapping[str, str]) -> list[str]:
+    """The tags, beside the software's, in which a map differs from those that are wanted.
 
     Raises:
         RasterError: The file is no raster.
     """
+    with _opened(path) as dataset:
+        found = dataset.tags()
+    return [key for key, value in wanted.items() if key != SOFTWARE and found.get(key) != value]
+
+
+def different_grid(path: Path, plan: MapPlan, transform: Any, dtype: str) -> list[str]:  # noqa: ANN401
+    """In what a layer of a map differs from one that would be made: its size, its place, the type of its values.
+
+    Args:
+        path: The file.
+        plan: The plan of the map.
+        transform: Its place, an `affine.Affine`.
+        dtype: What its values are.
+
+    Raises:
+        RasterError: The file is no raster.
+    """
+    with _opened(path) as dataset:
+        differs = {
+            "size": (dataset.height, dataset.width) != (plan.height, plan.width),
+            "place": not dataset.transform.almost_equals(transform, precision=1e-6),
+            "type of values": dataset.dtypes[0] != dtype,
+        }
+    return [what for what, so in differs.items() if so]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with without_place(), rasterio.open(path) as dataset:
-            found, values = dataset.tags(), dataset.dtypes[0]
+            yield dataset
     except RasterioError as error:
         raise RasterError(f"{path} exists and is no map; name another file or replace it with --overwrite.") from error
-    different = [key for key, value in wanted.items() if key != SOFTWARE and found.get(key) != value]
-    return different + ["type of values"] * (values != dtype)
