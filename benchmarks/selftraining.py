@@ -49,6 +49,8 @@ def dispatch(arguments: argparse.Namespace, started: float) -> int:
     from contest.records import Store
     from contest.settings import BUDGETS
 
+    if arguments.test and not arguments.report:
+        sys.exit("selftraining.py: --test says what --report shows; give both")
     budget, store = BUDGETS[arguments.budget], Store(arguments.out)
     if arguments.prepare:
         from contest.protocol import prepare

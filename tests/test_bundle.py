@@ -252,8 +252,9 @@ def test_a_model_of_another_checkpoint_is_refused(tiny_checkpoint: Path, model: 
     [
         ("weights.safetensors", b"short", "is an incomplete bundle"),
         ("config.json", b"{", "is no bundle"),
-        ("config.json", b'{"schema": "salakseg.bundle", "schema_version": 9}', "has bundle schema 9"),
-        ("config.json", b'{"schema": "salakseg.bundle", "schema_version": 1}', "is an incomplete bundle"),
+        ("config.json", b'{"schema": "salakseg.bundle", "schema_version": 9}', "has bundle schema 9.*update salakseg"),
+        ("config.json", b'{"schema": "salakseg.bundle", "schema_version": 1}', "has bundle schema 1.*export it anew"),
+        ("config.json", b'{"schema": "salakseg.bundle", "schema_version": 2}', "is an incomplete bundle"),
     ],
 )
 def test_damaged_bundles_are_told(bundle: Path, tmp_path: Path, name: str, content: bytes, words: str) -> None:

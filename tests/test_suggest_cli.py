@@ -53,9 +53,11 @@ def test_patches_of_a_folder(untrained_checkpoint: Path, plantation: Path, tmp_p
 
     refused = command("suggest", root, "--model", model, "-n", 3, "--gap", 0, status=1)
     assert "--overwrite" in refused.output
-    (root / "suggest" / "suggestions.csv").unlink()  # the split is as dear
-    refused = command("suggest", root, "--model", model, "-n", 3, "--gap", 0, status=1)
-    assert "splits.csv exists" in " ".join(refused.output.split()) or "pictures.txt exists" in refused.output
+    shutil.copytree(root / "suggest", tmp_path / "only")
+    for name in ("suggestions.csv", "pictures.txt"):  # the split is as dear
+        (tmp_path / "only" / name).unlink()
+    refused = command("suggest", root, "--model", model, "--gap", 0, "--out", tmp_path / "only", status=1)
+    assert "splits.csv exists" in " ".join(refused.output.split())
     was = (root / "splits.csv").read_bytes()
     refused = command("suggest", root, "--model", model, "-n", 3, "--out", root, "--overwrite", status=1)
     assert "holds the patches, whose split would be replaced" in " ".join(refused.output.split())

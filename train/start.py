@@ -16,6 +16,7 @@ from salakseg.data.splits import Role, Split
 from salakseg.errors import ClassMapError, DataError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
 from salakseg.prepare.manifest import gsd_of
+from salakseg.train.effect import BEGINS, ENABLED
 from salakseg.train.initial import judged_by_what_was_learned, load_initial, start_from
 from salakseg.train.keeping import clear_leftovers, load_newest
 from salakseg.train.loop import Trainer
@@ -200,9 +201,9 @@ def check_num_classes(class_map: ClassMap, num_classes: int | None) -> None:
 def _too_short(recipe: Recipe) -> str | None:
     """A sentence for the user where a run ends before its self-training has its full weight."""
     config, steps = recipe.selftraining, recipe.schedule.iterations
-    if not config.enabled:
+    if not ENABLED.holds(recipe):
         return None
-    if config.start >= steps:
+    if not BEGINS.holds(recipe):
         return (
             f"self-training begins after step {config.start:,} and the run ends at {steps:,}, so it learns from labels "
             "alone; take more steps or a smaller selftraining.start."

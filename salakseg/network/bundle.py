@@ -7,7 +7,7 @@ from typing import Any
 from salakseg.errors import CheckpointError
 
 SCHEMA = "salakseg.bundle"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 MODEL = "model.onnx"
 WEIGHTS = "weights.safetensors"
@@ -39,9 +39,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     if schema != SCHEMA:
         raise CheckpointError(f"{folder} is no bundle of salakseg; make one with `salakseg export --bundle`.")
     if found != SCHEMA_VERSION:
-        raise CheckpointError(
-            f"{folder} has bundle schema {found}, this version reads {SCHEMA_VERSION}; update salakseg."
-        )
+        remedy = "update salakseg" if isinstance(found, int) and found > SCHEMA_VERSION else "export it anew"
+        raise CheckpointError(f"{folder} has bundle schema {found}, this version reads {SCHEMA_VERSION}; {remedy}.")
     return dict(config)
 
 

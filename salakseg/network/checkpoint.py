@@ -22,7 +22,7 @@ from salakseg.network.model import Segmenter
 from salakseg.network.variant import Variant, Weights, check_heads
 
 SCHEMA = "salakseg.checkpoint"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 LEAST_TILE = 128
 """Smaller tiles are mostly overlap."""
