@@ -47,7 +47,7 @@ from salakseg.network.config import IMAGENET_MEAN
 from salakseg.network.model import Segmenter
 from salakseg.train.augment import sides, source_side, weak_view
 from salakseg.train.branches import MULTI_SCALE_EVERY
-from salakseg.train.data import Batch, PatchStream, batches
+from salakseg.train.data import PatchStream, Steps, step_batches
 from salakseg.train.loop import Trainer
 from salakseg.train.start import Request, start_run
 
@@ -315,13 +315,13 @@ def data_path(root: Path, arguments: argparse.Namespace) -> dict[str, list[float
         stream = PatchStream(
             index, trainer.data.part(Role.LABELLED), SALAK, source_side(config, arguments.crop), seed=0
         )
-        ready = batches(
-            stream, trainer.recipe.data.batch_size, 0, warm_up(arguments) + steps, workers, pin_memory=False
-        )
+        reading = Steps([(stream, 0)], trainer.recipe.data.batch_size)
+        ready = step_batches(reading, 0, warm_up(arguments) + steps, workers, pin_memory=False)
         rng = np.random.default_rng(0)
 
         def view(_: int) -> None:
-            batch: Batch = next(ready)
+            (batch,) = next(ready)
+            assert batch is not None  # the stream takes part from the first step on
             weak_view(batch, config, arguments.crop, rng)
 
         seconds = timed(cpu, steps, view, warm_up(arguments))

@@ -17,7 +17,7 @@ from salakseg.errors import DataError
 from salakseg.network.config import IMAGENET_MEAN, IMAGENET_STD
 from salakseg.network.model import normalise
 from salakseg.train.augment import View, resize_view, source_side, weak_view
-from salakseg.train.data import Batch, PatchStream, batches, collate, random_window
+from salakseg.train.data import Batch, PatchStream, Steps, collate, random_window, step_batches
 from salakseg.train.settings_views import AugmentConfig
 
 
@@ -282,14 +282,15 @@ def test_a_stream_goes_on_where_another_would_be(plantation: Path) -> None:
 
     def draw(first: int, steps: int, workers: int) -> list[Batch]:
         stream = PatchStream(index, labelled, SALAK, window=32, seed=1)
-        return list(batches(stream, 2, first, steps, workers, pin_memory=False))
+        found = step_batches(Steps([(stream, 0)], 2), first, steps, workers, pin_memory=False)
+        return [batch for (batch,) in found if batch is not None]
 
     whole, rest, by_workers = draw(0, 6, 0), draw(4, 2, 0), draw(0, 6, 2)
     for a, b in [*zip(whole[4:], rest, strict=True), *zip(whole, by_workers, strict=True)]:
         assert torch.equal(a.image_BCHW, b.image_BCHW)
         assert torch.equal(a.label_BHW, b.label_BHW)
     with pytest.raises(DataError, match="no patch to train on"):
-        batches(PatchStream(index, [], SALAK, 32, 0), 2, 0, 1, 0, pin_memory=False)
+        Steps([(PatchStream(index, [], SALAK, 32, 0), 0)], 2)
 
 
 def test_pictures_of_different_sizes_are_padded_with_ignore() -> None:

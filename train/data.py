@@ -284,24 +284,6 @@ def _batches_of(
         yield found.batches
 
 
-def batches(
-    stream: PatchStream,
-    batch_size: int,
-    first: int,
-    steps: int,
-    workers: int,
-    pin_memory: bool,
-    share: tuple[int, int] = (0, 1),
-) -> Generator[Batch, None, None]:
-    """Batches number ``first`` to ``first + steps - 1`` of a single stream; see `Steps` and `step_batches`.
-
-    Raises:
-        DataError: The stream has no patches, or later, one of them holds what it must not.
-    """
-    found = step_batches(Steps([(stream, 0)], batch_size, share), first, steps, workers, pin_memory)
-    return (batch for (batch,) in found if batch is not None)
-
-
 def _as_it_is(step: Any) -> Any:  # noqa: ANN401  # what the loader declares
     return step
 
