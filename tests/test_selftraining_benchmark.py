@@ -1,54 +1,35 @@
-"""The benchmark of self-training methods: protocol, bookkeeping and statistics, on tiny synthetic scenes."""
+"""The benchmark of self-training methods: protocol, settings and runs, on tiny synthetic scenes."""
 
 import json
 import os
 import shutil
 import signal
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import selftraining
 import torch
+from contest import protocol
+from contest.figures import times_gone_back
+from contest.methods import ABLATIONS, METHODS, TUNING, runs_of_set
+from contest.plan import Planned, Planner, parse_runs, parse_tries
+from contest.records import Store, read_json, write_json
+from contest.settings import resolve
+from contest.watch import ContestTrainer, Watch, pseudo_figures
+from contest.windows import windows
+from contest.worker import SPENT, Job, _trainer, work
+from contest_records import CPU
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-sys.path.append(str(BENCHMARKS))
+from salakseg.data.splits import Role
+from salakseg.errors import DataError, RecipeError
+from salakseg.evaluate.confusion import ConfusionMatrix
 
-import selftraining  # noqa: E402
-from contest import protocol  # noqa: E402
-from contest.bars import bar_lines  # noqa: E402
-from contest.figures import (  # noqa: E402
-    Result,
-    best_minus_end,
-    difference,
-    gap_closed,
-    rarest_class,
-    stop_of,
-    times_gone_back,
-)
-from contest.groups import Group  # noqa: E402
-from contest.methods import ABLATIONS, METHODS, TUNING, runs_of_set  # noqa: E402
-from contest.plan import Planned, Planner, best_tuning, parse_runs, parse_tries  # noqa: E402
-from contest.records import RunKey, Store, digest_of, read_json, write_json  # noqa: E402
-from contest.schedule import Terms, run_all  # noqa: E402
-from contest.settings import BUDGETS, resolve  # noqa: E402
-from contest.watch import ContestTrainer, Watch, pseudo_figures  # noqa: E402
-from contest.windows import windows  # noqa: E402
-from contest.worker import SPENT, Job, _trainer, work  # noqa: E402
-
-from salakseg.data.splits import Role  # noqa: E402
-from salakseg.errors import DataError, RecipeError  # noqa: E402
-from salakseg.evaluate.bootstrap import draw_units, interval_of  # noqa: E402
-from salakseg.evaluate.confusion import ConfusionMatrix  # noqa: E402
-from salakseg.train.recipe import Recipe  # noqa: E402
-
-CPU = BUDGETS["cpu"]
 ABSENT = ("rasterio", "geopandas", "onnxruntime", "onnx", "shapely", "pyproj", "jinja2", "scipy")
 SMALL = [{"data": {"crop": 32, "batch_size": 2}}]
 COLORS = {
@@ -183,107 +164,6 @@ def test_names_on_the_command_line() -> None:
     with pytest.raises(RecipeError, match="no method"):
         Planner(CPU, 100).key("v4", 0)
     assert ("supervised", 2) in runs_of_set("table")
-
-
-# ---- bookkeeping
-
-
-def record_of(key: RunKey, curve: list[float], recipe: Recipe | None = None) -> dict[str, Any]:
-    points = [{"iteration": 10 * (n + 1), "miou_without_background": score} for n, score in enumerate(curve)]
-    return {
-        "key": {"method": key.method, "seed": key.seed, "budget": key.budget, "iterations": key.iterations},
-        "all_labelled": False,
-        "recipe": (recipe or resolve(METHODS["v3"], key.method, CPU, 100, 0)).model_dump(mode="json"),
-        "environment": {"device": "cpu", "jobs": 2},
-        "seconds": 50.0,
-        "curve": points,
-    }
-
-
-FAKE_WORKER = """
-import json, signal, sys, time
-from pathlib import Path
-job = json.loads(Path(sys.argv[2]).read_text())
-out, key = Path(job["out"]), job["key"]
-def stop(*_):
-    (out / "stopped").write_text(key["method"])
-    sys.exit(130)
-signal.signal(signal.SIGTERM, stop)
-with (out / "order").open("a") as file:
-    file.write(key["method"] + "\\n")
-time.sleep(job["recipe"]["schedule"]["iterations"] if key["method"] == "phase1" else 0)
-name = f"{key['method']}-s{key['seed']}-{key['budget']}-{key['iterations']}"
-(out / "runs").mkdir(exist_ok=True)
-(out / "runs" / f"{name}.json").write_text(json.dumps(RECORD))
-"""
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Path:
-    """A worker that leaves a record and does nothing else."""
-    record = json.dumps(record_of(RunKey("any", 0, "cpu", 100), [0.1]))
-    script = tmp_path / "fake.py"
-    script.write_text(FAKE_WORKER.replace("RECORD", f"json.loads({record!r})"))
-    return script
-
-
-def terms(fake: Path, stop_after: float | None = None, jobs: int = 1) -> Terms:
-    return Terms(fake.parent, "cpu", jobs, stop_after, False, fake)
-
-
-def test_finished_runs_are_skipped_and_the_longest_comes_first(tmp_path: Path, fake: Path) -> None:
-    planner, store = Planner(CPU, 100), Store(tmp_path / "out")
-    keys = [planner.key(method, 0) for method in ("supervised", "v3", "unimatch", "phase4")]
-    done = planner.plan(keys[3], store)
-    assert done is not None
-    write_json(store.record(keys[3].id), record_of(keys[3], [0.5], done.recipe))
-    assert run_all(keys, planner, store, terms(fake), time.monotonic(), lambda line: None)
-    assert (store.out / "order").read_text().split() == ["unimatch", "v3", "supervised"]
-
-
-def test_a_run_of_another_recipe_is_put_aside_and_done_anew(tmp_path: Path, fake: Path) -> None:
-    planner, store = Planner(CPU, 100), Store(tmp_path / "out")
-    key = planner.key("v3", 0)
-    other = resolve(METHODS["phase2"], "v3", CPU, 100, 0)
-    write_json(store.record(key.id), record_of(key, [0.5], other))
-    run_all([key], planner, store, terms(fake), time.monotonic(), lambda line: None)
-    assert (store.out / "order").read_text().split() == ["v3"]
-    aside = [path.name for path in (store.out / "superseded").iterdir()]
-    assert aside == [f"v3-s0-cpu-100-{digest_of(other, False)[:8]}.json"]
-
-
-def test_nothing_is_started_that_does_not_fit(tmp_path: Path, fake: Path) -> None:
-    planner, store = Planner(CPU, 100), Store(tmp_path / "out")
-    store.out.mkdir()
-    keys = [planner.key("v3", 0)]
-    assert not run_all(keys, planner, store, terms(fake, stop_after=60), time.monotonic(), lambda line: None)
-    assert not (store.out / "order").exists()
-
-
-def test_what_runs_at_the_limit_is_asked_to_stop(tmp_path: Path, fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("contest.schedule._GRACE", {False: 0.0})
-    monkeypatch.setattr("contest.schedule.seconds_of", lambda *_: 0.0)
-    planner, store = Planner(CPU, 100), Store(tmp_path / "out")
-    keys = [planner.key("phase1", 0)]  # sleeps for 100 seconds
-    assert not run_all(keys, planner, store, terms(fake, stop_after=3), time.monotonic(), lambda line: None)
-    assert (store.out / "stopped").read_text() == "phase1"
-    assert not list((store.out / "runs").glob("*"))
-
-
-def test_v3_is_tuned_on_validation_once_all_its_variants_are_there(tmp_path: Path) -> None:
-    planner, store = Planner(CPU, 100), Store(tmp_path)
-    records: list[dict[str, Any]] = []
-    for number, name in enumerate(TUNING):
-        assert best_tuning(records, "cpu") is None
-        records.append(record_of(RunKey(name, 0, "cpu", 60), [0.1, 0.3 + 0.1 * (number == 2), 0.2]))
-    assert best_tuning(records, "cpu") == list(TUNING)[2]
-    assert best_tuning(records, "gpu") is None
-    assert planner.plan(planner.key("v3-tuned", 0), store) is None
-    for record in records:
-        write_json(store.record(record["key"]["method"]), record)
-    planned = planner.plan(planner.key("v3-tuned", 0), store)
-    assert planned is not None
-    assert planned.recipe.selftraining == resolve(METHODS[list(TUNING)[2]], "x", CPU, 100, 0).selftraining
 
 
 # ---- a run
@@ -432,91 +312,3 @@ def test_from_the_command_to_the_report(
     assert "Test, parts 5, state with the best validation" in text
     assert "| phase4 | 1 |" in text
     assert (out / "report" / "curves-cpu-4.svg").is_file()
-
-
-def test_a_bar_is_open_until_there_are_three_seeds() -> None:
-    good, bad = [[5, 0, 0], [0, 95, 0], [0, 0, 50]], [[5, 0, 0], [0, 60, 35], [0, 10, 40]]
-    middle = [[5, 0, 0], [0, 88, 7], [0, 2, 48]]
-
-    def verdicts(seeds: int) -> list[str]:
-        records, entries = [], {}
-        for method, matrix in {"supervised": bad, "supervised-all": good, "v3": bad, "phase4": middle}.items():
-            for seed in range(seeds):
-                record = record_of(RunKey(method, seed, "cpu", 100), [0.5])
-                record |= {"weights": {"end": f"{method} {seed}"}, "classes": [{"name": name} for name in "abc"]}
-                images = {f"Tile {n // 2}/{n}": matrix for n in range(8)}
-                entries[f"{method}-s{seed}-cpu-100"] = {"weights": record["weights"], "best": images, "end": images}
-                records.append(record)
-        group = Group("cpu", 100, tuple(records), {"parts-6": entries}, {"v3": 1.0, "phase4": 2.0})
-        rows = [line for line in bar_lines(group, "parts-6") if line.startswith("| ") and "---" not in line]
-        return [row.split(" | ")[-1].removesuffix(" |") for row in rows[1 : len(rows) // 2]]
-
-    assert verdicts(1) == ["open: too few seeds", "-", *["open: too few seeds"] * 2, "**no**"]
-    assert verdicts(3) == ["yes", "-", "yes", "yes", "**no**"]
-
-
-# ---- statistics
-
-
-def results(counts: list[list[list[list[int]]]], method: str) -> list[Result]:
-    """A run for each seed; images of two scenes in turn."""
-    return [
-        Result.of(method, seed, {f"Tile {n % 2}/{n}": matrix for n, matrix in enumerate(images)})
-        for seed, images in enumerate(counts)
-    ]
-
-
-def test_paired_bootstrap_against_a_plain_loop() -> None:
-    generator = np.random.default_rng(0)
-    a, b = (generator.integers(1, 60, (2, 6, 3, 3)) for _ in range(2))
-    a += 30 * np.eye(3, dtype=np.int64)
-    gap = difference(results(a.tolist(), "a"), results(b.tolist(), "b"))
-
-    def miou(counts: Any) -> float:
-        ious = [counts[k, k] / (counts[k].sum() + counts[:, k].sum() - counts[k, k]) for k in (1, 2)]
-        return float(sum(ious) / 2)
-
-    order = np.argsort([f"Tile {n % 2}/{n}" for n in range(6)])
-    mean_a, mean_b = a.mean(axis=0)[order], b.mean(axis=0)[order]
-    assert gap.value == pytest.approx(miou(mean_a.sum(axis=0)) - miou(mean_b.sum(axis=0)))
-    gaps = [
-        miou(sum(n * m for n, m in zip(draw, mean_a, strict=True)))
-        - miou(sum(n * m for n, m in zip(draw, mean_b, strict=True)))
-        for draw in draw_units(6)
-    ]
-    assert gap.by_image == pytest.approx(interval_of(np.array(gaps), 6).ends)
-    assert np.isnan(gap.by_scene).all()  # two scenes are too few for an interval
-
-
-def test_a_method_over_itself_is_nothing() -> None:
-    own = results(np.random.default_rng(1).integers(1, 60, (1, 6, 3, 3)).tolist(), "a")
-    assert difference(own, own).by_image == (0.0, 0.0)
-
-
-def test_gap_closed_by_seed() -> None:
-    def run(right: int) -> Result:
-        return Result.of("m", 0, {"Tile 1/1": [[0, 0], [10 - right, right]]})
-
-    assert gap_closed([run(6)], [run(4)], [run(8)]) == {0: pytest.approx(0.5)}
-    assert rarest_class(Result.of("m", 0, {"Tile 1/1": [[1, 0, 0, 0], [0, 9, 0, 0], [0, 0, 5, 0], [0, 0, 0, 0]]})) == 2
-
-
-def test_a_small_image_counts_as_much_as_a_large_one_where_all_are_alike() -> None:
-    large, small = [[0, 0, 0], [0, 90, 10], [0, 0, 0]], [[0, 0, 0], [0, 0, 0], [0, 1, 3]]
-    run = Result.of("m", 0, {"Tile 1/1": large, "Tile 2/1": small})
-    assert run.miou() == pytest.approx((90 / 101 + 3 / 14) / 2)
-    assert run.miou_images_alike == pytest.approx((0.9 / 1.25 + 0.75 / 1.1) / 2)
-    low, high = (
-        Result.of("m", 0, {"Tile 1/1": large, "Tile 2/1": [[0, 0, 0], [0, 0, 0], [0, 4 - n, n]]}) for n in (2, 4)
-    )
-    share = gap_closed([run], [low], [high], lambda result: result.miou_images_alike)[0]
-    ends = [result.miou_images_alike for result in (low, high)]
-    assert share == pytest.approx((run.miou_images_alike - ends[0]) / (ends[1] - ends[0]))
-    assert share != pytest.approx(gap_closed([run], [low], [high])[0], abs=0.01)
-
-
-def test_fall_and_early_stop() -> None:
-    record = record_of(RunKey("v3", 0, "cpu", 100), [0.1, 0.4, 0.3, 0.3, 0.3, 0.5, 0.45])
-    assert best_minus_end(record) == pytest.approx(0.05)
-    assert stop_of(record, patience=0.3) == (50, 0.4)  # 30 of 100 iterations after the best at 20
-    assert stop_of(record, patience=0.5) == (100, 0.5)

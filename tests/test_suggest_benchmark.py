@@ -1,21 +1,17 @@
 """The benchmark of suggestions: only revealed masks are learned from, and the curve shows every round."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-
 import suggest
 from contest.protocol import CLASSES, prepare
 from contest.records import read_json, write_json
 from labelling.rounds import Setting, do_run
 from labelling.squares import Pool, Square
 from labelling.strategies import choose_squares
+from PIL import Image
 
 from salakseg.data.splits import Role
 
