@@ -154,7 +154,7 @@ SETS: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "strategies": (tuple(STRATEGY_METHODS), (0,)),
     "long": (("v3", "phase4"), (0,)),
 }
-"""Methods and seeds of each set beside the table's."""
+"""Methods and seeds of each set beside the table's; `settings.py` has their lengths."""
 
 
 def runs_of_set(name: str) -> list[tuple[str, int]]:

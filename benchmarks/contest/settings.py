@@ -18,6 +18,7 @@ class Budget:
         reduce: What the sides of the images are divided by.
         crop: Side of the training crops, pixels.
         iterations: Steps of a run of the table.
+        long: Steps of a run that shows whether a method declines.
         screening: Steps of a run that only sifts ideas.
         jobs: Processes side by side on one device.
     """
@@ -26,6 +27,7 @@ class Budget:
     reduce: int
     crop: int
     iterations: int
+    long: int
     screening: int
     jobs: int
 
@@ -36,8 +38,8 @@ class Budget:
 
 
 BUDGETS = {
-    "cpu": Budget("cpu", reduce=2, crop=128, iterations=1500, screening=600, jobs=1),
-    "gpu": Budget("gpu", reduce=1, crop=256, iterations=2000, screening=1000, jobs=12),
+    "cpu": Budget("cpu", reduce=2, crop=128, iterations=3000, long=7500, screening=600, jobs=1),
+    "gpu": Budget("gpu", reduce=1, crop=256, iterations=2000, long=10_000, screening=1000, jobs=12),
 }
 
 ENCODER = "timm-tf_efficientnet_lite0"

@@ -84,7 +84,7 @@ def decline_lines(groups: Sequence[Group]) -> list[str]:
     header = ["method", "budget", "iterations", "seeds", "largest fall", "went back"]
     title = "## Decline: best minus last validation mIoU without class 0, points\n"
     told = (
-        "The bar is 1.0 for phase4 at five times the table's length. phase4 has a guard, which looks at the very "
+        "The bar is 1.0 for phase4 in its longest run. phase4 has a guard, which looks at the very "
         "figure that falls here and leads a run back to its best network; how often it did is in the last column (? "
         "where the record does not tell).\n"
     )
