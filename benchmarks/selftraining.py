@@ -94,8 +94,7 @@ def train(arguments: argparse.Namespace, started: float) -> int:
     changes = [parse_setting(text) for text in arguments.change]
     keys = []
     for name in arguments.set or (["table"] if not arguments.runs else []):
-        length = {"screening": budget.screening, "tuning": budget.screening, "long": budget.long}.get(name)
-        planner = Planner(budget, arguments.iterations or length or budget.iterations, tries=tries)
+        planner = Planner(budget, arguments.iterations or budget.length_of(name), tries=tries)
         keys += [planner.key(method, seed) for method, seed in runs_of_set(name)]
     own = Planner(budget, arguments.iterations or budget.iterations, arguments.encoder_weights, changes, tries)
     keys += [own.key(method, seed) for method, seed in parse_runs(arguments.runs)]

@@ -14,7 +14,7 @@ import selftraining
 import torch
 from contest import protocol
 from contest.figures import times_gone_back
-from contest.methods import ABLATIONS, METHODS, TUNING, runs_of_set
+from contest.methods import ABLATIONS, METHODS, SETS, TUNING, runs_of_set
 from contest.plan import Planned, Planner, parse_runs, parse_tries
 from contest.records import Store, read_json, write_json
 from contest.settings import resolve
@@ -164,6 +164,8 @@ def test_names_on_the_command_line() -> None:
     with pytest.raises(RecipeError, match="no method"):
         Planner(CPU, 100).key("v4", 0)
     assert ("supervised", 2) in runs_of_set("table")
+    assert {CPU.length_of(name) for name in ("table", *SETS)} == {CPU.iterations, CPU.long, CPU.screening}
+    assert CPU.length_of("long") > CPU.length_of("table") > CPU.length_of("screening")
 
 
 # ---- a run

@@ -36,6 +36,12 @@ class Budget:
         """Side of the windows that views are made of and that networks are judged by, pixels."""
         return 2 * self.crop
 
+    def length_of(self, name: str) -> int:
+        """Steps of the runs of one of the sets of `methods.py`."""
+        if name in ("screening", "tuning"):
+            return self.screening
+        return self.long if name == "long" else self.iterations
+
 
 BUDGETS = {
     "cpu": Budget("cpu", reduce=2, crop=128, iterations=3000, long=7500, screening=600, jobs=1),

@@ -10,6 +10,7 @@ from contest.figures import best_minus_end, mean_spread, pseudo_at, stop_of, tim
 from contest.groups import ORDER, Group
 from contest.methods import ABLATIONS, OWN, PATIENCE, STRATEGIES, STRATEGY_METHODS, TUNING
 from contest.records import ENDS
+from contest.settings import BUDGETS
 from salakseg.evaluate.formats import finite_or_none, list_or_none
 
 
@@ -82,9 +83,10 @@ def decline_lines(groups: Sequence[Group]) -> list[str]:
         if method in ORDER and (runs := group.of(method))
     ]
     header = ["method", "budget", "iterations", "seeds", "largest fall", "went back"]
+    lengths = ", ".join(f"{budget.name} {budget.long:,} steps" for budget in BUDGETS.values())
     title = "## Decline: best minus last validation mIoU without class 0, points\n"
     told = (
-        "The bar is 1.0 for phase4 in its longest run. phase4 has a guard, which looks at the very "
+        f"The bar is 1.0 for phase4 in a long run ({lengths}). phase4 has a guard, which looks at the very "
         "figure that falls here and leads a run back to its best network; how often it did is in the last column (? "
         "where the record does not tell).\n"
     )
