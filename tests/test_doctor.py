@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from salakseg import replacing
+from salakseg.cli import doctoring
 from salakseg.doctor import libraries, places, torch_build
 from salakseg.doctor.examine import examine
 from salakseg.doctor.finding import Finding, Status, good
@@ -42,6 +43,12 @@ def test_it_starts_without_the_libraries_and_names_each_on_a_cp1252_terminal(tmp
         "check": "tile", "status": "broken", "found": "cannot be tried without torch", "remedy": "see torch above"
     }  # fmt: skip
     assert found["Python"]["status"] == found["disk for cache"]["status"] == "ok"
+
+
+def test_a_remedy_stays_in_one_line_for_it_may_hold_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    remedy = "without internet take --set network.encoder=timm-tf_efficientnet_lite0, " * 3
+    doctoring.tell("weights", Finding(Status.WARNING, "not there", remedy))
+    assert remedy.strip() in capsys.readouterr().out
 
 
 def test_a_torch_that_breaks_while_it_is_imported_is_the_one_fault(tmp_path: Path) -> None:

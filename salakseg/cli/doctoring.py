@@ -8,8 +8,6 @@ import typer
 from salakseg.cli.console import say, stdout
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from salakseg.doctor.finding import Finding
 
 
@@ -27,7 +25,7 @@ def doctor(
     for name, finding in examine():
         found.append((name, finding))
         if not as_json:
-            stdout.print(row(name, finding))
+            tell(name, finding)
     count = {status: sum(finding.status is status for _, finding in found) for status in Status}
     if as_json:
         content = {"ok": not count[Status.BROKEN], "checks": [{"check": n} | f.to_dict() for n, f in found]}
@@ -38,10 +36,12 @@ def doctor(
         raise typer.Exit(1)
 
 
-def row(name: str, finding: "Finding") -> "RenderableType":
-    """A line of the screen, and the remedy under it."""
+def tell(name: str, finding: "Finding") -> None:
+    """Prints what was found, and the remedy under it: in one line, as it may hold a command to copy."""
     from rich.table import Table
     from rich.text import Text
+
+    from salakseg.cli.tables import show
 
     style = {"ok": "green", "warning": "yellow", "broken": "bold red"}[finding.status.value]
     table = Table.grid(padding=(0, 2, 0, 0))
@@ -49,6 +49,6 @@ def row(name: str, finding: "Finding") -> "RenderableType":
     table.add_column(width=15)
     table.add_column(overflow="fold")
     table.add_row(Text(finding.status.value, style), Text(name), Text(finding.found))
+    show(stdout, table)
     if finding.remedy:
-        table.add_row("", "", Text(f"-> {finding.remedy}", "bold" if style != "green" else "dim"))
-    return table
+        stdout.print(Text(f"         -> {finding.remedy}", "dim" if style == "green" else "bold"), soft_wrap=True)
