@@ -23,6 +23,7 @@ STILL = [
     # Losses that are plain means over all pixels
     *("--set", "loss.class_weights=none", "--set", "loss.dice=0.0", "--set", "loss.focal=0.0"),
     *("--set", "selftraining.loss=ce", "--set", "selftraining.normalise=valid"),
+    *("--set", "selftraining.keep=share"),  # whose histograms need the answers of both
     *("--set", "evaluation.every=2", "--no-multi-scale", "--warmup-iters", "2"),
     *("--set", "selftraining.start=2", "--set", "optimizer.learning_rate=0.001", "--num-steps", "4"),
 ]
@@ -58,6 +59,9 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(tmp_path: Pa
     own_steps, other_steps = (records(tmp_path / name, "train")[-1] for name in ("together", "alone"))
     for name in ("loss", "loss_sup", "loss_unsup", "kept_share"):
         assert own_steps[name] == pytest.approx(other_steps[name], rel=1e-4)
+    learned, both_learned = (network.training["labeller"]["histogram"] for network in (one, two))
+    assert float(learned.sum()) > 0
+    assert float((learned - both_learned).abs().sum()) < 0.05 * float(learned.sum())  # half of it, if each had its own
     assert own_steps["pseudo_pixels"] == other_steps["pseudo_pixels"]
     assert together.stderr.count("best so far") == alone.stderr.count("best so far")  # one process speaks
     assert len(list((tmp_path / "together" / "tensorboard").iterdir())) == 1

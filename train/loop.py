@@ -30,7 +30,7 @@ from salakseg.train.losses import balanced_weights
 from salakseg.train.memory import Accumulation
 from salakseg.train.objective import Objective, Record
 from salakseg.train.observer import Observer
-from salakseg.train.parallel import anybody, make_ready, summed
+from salakseg.train.parallel import anybody, make_ready, summed, total
 from salakseg.train.parts import part_sizes
 from salakseg.train.pseudo import Labeller, Target
 from salakseg.train.recipe import Recipe
@@ -93,7 +93,7 @@ class Trainer:
         self.student, self.optimizer = fabric.setup(self.network, optimizer)
         self.ema = Ema(self.network, recipe.ema_decay)
         weights_K = balanced_weights(torch.from_numpy(data.class_pixels)).to(fabric.device)
-        self.labeller = Labeller(recipe.selftraining, num_classes, fabric.device)
+        self.labeller = Labeller(recipe.selftraining, num_classes, fabric.device, lambda tensor: total(tensor, fabric))
         self.views = Views(recipe, rare_K=weights_K > 1, rank=fabric.global_rank)
         self.objective = Objective(
             recipe, self.labeller, weights_K if recipe.loss.class_weights == "balanced" else None
@@ -174,12 +174,12 @@ class Trainer:
                 self.skipped.tell()
 
     def _open_log(self) -> RunLog:
-        def total(tensor: Tensor) -> tuple[Tensor, int]:
+        def sum_and_number(tensor: Tensor) -> tuple[Tensor, int]:
             return summed(tensor, self.fabric), self.fabric.world_size
 
-        return (
-            RunLog(self.run_folder, self.iteration, total, self.say) if self.fabric.is_global_zero else SilentLog(total)
-        )
+        if not self.fabric.is_global_zero:
+            return SilentLog(sum_and_number)
+        return RunLog(self.run_folder, self.iteration, sum_and_number, self.say)
 
     @property
     def is_last(self) -> bool:

@@ -65,13 +65,18 @@ def make_ready(network: nn.Module, fabric: Fabric) -> None:
     network.train(was_training)
 
 
-def summed(counts: Tensor, fabric: Fabric) -> Tensor:
-    """The sum of a tensor over all processes, on the CPU."""
+def total(counts: Tensor, fabric: Fabric) -> Tensor:
+    """The sum of a tensor over all processes, where it lies; all of them must ask."""
     if fabric.world_size == 1:
-        return counts.cpu()
-    total = fabric.all_reduce(counts.to(fabric.device), reduce_op="sum")
-    assert isinstance(total, Tensor)
-    return total.cpu()
+        return counts
+    sums = fabric.all_reduce(counts, reduce_op="sum")
+    assert isinstance(sums, Tensor)
+    return sums
+
+
+def summed(counts: Tensor, fabric: Fabric) -> Tensor:
+    """The same on the CPU, from wherever it lies."""
+    return total(counts.to(fabric.device), fabric).cpu()
 
 
 def anybody(flag: bool, fabric: Fabric) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from salakseg.classes import BACKGROUND, IGNORE_INDEX
 from salakseg.network.heads import Logits, combine_heads, disagreement
 from salakseg.train.settings_selftraining import SelfTrainingConfig
-from salakseg.train.thresholds import State, make_thresholds
+from salakseg.train.thresholds import State, Total, make_thresholds
 
 
 class Target(NamedTuple):
@@ -35,15 +35,22 @@ class Labeller:
         config: The recipe's section.
         num_classes: Number of classes K.
         device: Where the answers lie.
+        total: Sums a tensor over the processes that train together, each of which labels its own part of a batch.
 
     Attributes:
         thresholds: Least confidence of each class.
     """
 
-    def __init__(self, config: SelfTrainingConfig, num_classes: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: SelfTrainingConfig,
+        num_classes: int,
+        device: torch.device,
+        total: Total = lambda tensor: tensor,
+    ) -> None:
         self.config = config
         self.num_classes = num_classes
-        self.thresholds = make_thresholds(config, num_classes, device)
+        self.thresholds = make_thresholds(config, num_classes, device, total)
 
     @torch.no_grad()
     def label(self, logits: Logits, valid_BHW: Tensor, learn: bool = True) -> tuple[Target, dict[str, Tensor]]:

@@ -3,6 +3,7 @@
 Axes: B image, K class, C bin of confidence, H row, W column.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -18,6 +19,9 @@ _BINS_PER_E = 20
 lie between 0.999 and 1; the last one ends beyond what float32 tells from 1."""
 
 State = dict[str, Tensor]
+
+Total = Callable[[Tensor], Tensor]
+"""The sum of a tensor over the processes that train together."""
 
 
 class Thresholds(Protocol):
@@ -36,16 +40,16 @@ class Thresholds(Protocol):
         """The reverse of `state`."""
 
 
-def make_thresholds(config: SelfTrainingConfig, num_classes: int, device: torch.device) -> Thresholds:
-    """The thresholds that ``keep`` names.
+def make_thresholds(config: SelfTrainingConfig, num_classes: int, device: torch.device, total: Total) -> Thresholds:
+    """The thresholds that ``keep`` names, the same in all processes.
 
     Raises:
         RecipeError: The recipe names thresholds for another number of classes.
     """
     if config.keep == "adaptive":
-        return AdaptiveThresholds(config, num_classes, device)
+        return AdaptiveThresholds(config, num_classes, device, total)
     if config.keep == "share":
-        return ShareThresholds(config, num_classes, device)
+        return ShareThresholds(config, num_classes, device, total)
     return FixedThresholds(config, num_classes, device)
 
 
@@ -79,8 +83,9 @@ class AdaptiveThresholds:
         seen_K: How much of it is data; it starts from nothing (Kingma and Ba's bias correction).
     """
 
-    def __init__(self, config: SelfTrainingConfig, num_classes: int, device: torch.device) -> None:
+    def __init__(self, config: SelfTrainingConfig, num_classes: int, device: torch.device, total: Total) -> None:
         self.config = config
+        self._total = total
         self.mean_K = torch.zeros(num_classes, device=device)
         self.seen_K = torch.zeros(num_classes, device=device)
 
@@ -88,8 +93,9 @@ class AdaptiveThresholds:
         """Moves the mean of the classes that this answer shows; the others stay where they were."""
         class_K111 = torch.arange(len(self.mean_K), device=label_BHW.device).view(-1, 1, 1, 1)
         mine_KBHW = ((label_BHW == class_K111) & valid_BHW & confidence_BHW.isfinite()).float()
-        count_K = mine_KBHW.sum(dim=(1, 2, 3))
-        mean_K = (mine_KBHW * confidence_BHW.nan_to_num()).sum(dim=(1, 2, 3)) / count_K.clamp(min=1)
+        sums_2K = torch.stack((mine_KBHW, mine_KBHW * confidence_BHW.nan_to_num())).sum(dim=(2, 3, 4))
+        count_K, sum_K = self._total(sums_2K)
+        mean_K = sum_K / count_K.clamp(min=1)
         step_K = (1 - self.config.adaptive_momentum) * (count_K > 0)
         self.mean_K.lerp_(mean_K, step_K)
         self.seen_K.lerp_(torch.ones_like(self.seen_K), step_K)
@@ -120,8 +126,9 @@ class ShareThresholds:
         histogram_KC: Moving sum of the pixels of each predicted class by confidence, float32.
     """
 
-    def __init__(self, config: SelfTrainingConfig, num_classes: int, device: torch.device) -> None:
+    def __init__(self, config: SelfTrainingConfig, num_classes: int, device: torch.device, total: Total) -> None:
         self.config = config
+        self._total = total
         self.histogram_KC = torch.zeros(num_classes, BINS, device=device)
 
     def learn(self, confidence_BHW: Tensor, label_BHW: Tensor, valid_BHW: Tensor) -> None:
@@ -132,7 +139,7 @@ class ShareThresholds:
         now = torch.zeros(self.histogram_KC.numel(), device=bin_BHW.device)
         now.scatter_add_(0, bin_BHW.flatten(), known_BHW.flatten().float())  # `bincount` would wait for the device
         momentum = self.config.adaptive_momentum
-        self.histogram_KC.mul_(momentum).add_(now.view_as(self.histogram_KC), alpha=1 - momentum)
+        self.histogram_KC.mul_(momentum).add_(self._total(now).view_as(self.histogram_KC), alpha=1 - momentum)
 
     def values_K(self) -> Tensor:
         """The lower edge of the highest bin above which the share lies, so that a little more than the share is kept.
