@@ -28,7 +28,8 @@ from salakseg.mapping.style import write_qml
 UNCHANGED = "unchanged"
 _GREY = (225, 225, 225)
 _MOST = 253  # transitions that fit beside what is unchanged
-_OF_NEW = 0.75  # share of the new class's colour in that of a transition
+# Share of the new class's colour in that of a transition: with 0.75 those into one class could hardly be told apart
+_OF_NEW = 0.6
 
 
 def transitions(change: Change) -> tuple[ClassMap, NDArray[np.uint8]]:
