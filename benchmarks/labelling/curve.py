@@ -14,6 +14,7 @@ from salakseg.errors import DataError
 
 NOTE = "Aerial images of Dubai (Humans in the Loop, CC0), a stand-in without salak palm. Validation; class 0 left out."
 _NAME = re.compile(r"(?P<strategy>.+)-s(?P<seed>\d+)-r(?P<round>\d+)")
+_MARKERS = {"o": "\N{BLACK CIRCLE}", "s": "\N{BLACK SQUARE}", "^": "\N{BLACK UP-POINTING TRIANGLE}"}  # by seed
 _COLUMNS = ("strategy", "seed", "round", "squares", "labelled_pixels", "miou_without_background")
 
 
@@ -98,15 +99,18 @@ def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
 
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
+    seeds = sorted({row["seed"] for row in rows})
     for place, strategy in enumerate(dict.fromkeys(row["strategy"] for row in rows)):
         mine = [row for row in rows if row["strategy"] == strategy]
-        axes.scatter(
-            [row["labelled_pixels"] / 1e6 for row in mine],
-            [row["miou_without_background"] for row in mine],
-            s=12,
-            color=f"C{place}",
-            alpha=0.5,
-        )
+        for seed in seeds:
+            axes.scatter(
+                [row["labelled_pixels"] / 1e6 for row in mine if row["seed"] == seed],
+                [row["miou_without_background"] for row in mine if row["seed"] == seed],
+                s=18,
+                color=f"C{place}",
+                marker=list(_MARKERS)[seed % len(_MARKERS)],
+                alpha=0.5,
+            )
         points = []
         for number in sorted({row["round"] for row in mine}):
             here = [row for row in mine if row["round"] == number]
@@ -116,7 +120,8 @@ def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
         axes.plot([x / 1e6 for x, _ in points], [y for _, y in points], color=f"C{place}", label=strategy)
     axes.set_xlabel("labelled pixels, millions")
     axes.set_ylabel("validation mIoU without class 0")
-    figure.legend(title="mean over seeds; dots: seeds", loc="outside lower center", ncols=5)
+    signs = ", ".join(f"seed {seed} {list(_MARKERS.values())[seed % len(_MARKERS)]}" for seed in seeds)
+    figure.legend(title=f"mean over seeds; {signs}", loc="outside lower center", ncols=5)
     axes.set_title(NOTE, fontsize=8)
     axes.grid(alpha=0.3)
     figure.savefig(path)
