@@ -11,9 +11,9 @@
     selftraining.py --report --test                               # with the test images, when all is chosen
 
 SOURCE is the folder "Semantic segmentation of aerial imagery" (Humans in the Loop, 2020, CC0 1.0) as published. Sets:
-table, tuning (for v3-tuned), ablations, strategies, screening (shorter), long. Results lie in --out. `--budget cpu`
-halves the images (128-pixel crops, 3,000 steps, 7,500 in long runs), `--budget gpu` takes them whole (256-pixel crops,
-2,000 and 10,000 steps, 12 runs side by side).
+table, ablations, long, and in short runs screening, strategies, tuning (for v3-tuned). Results lie in --out. `--budget
+cpu` halves the images (128-pixel crops, 3,000 steps, 7,500 in long runs), `--budget gpu` takes them whole (256-pixel
+crops, 2,000 and 10,000 steps, 12 runs side by side).
 """
 
 import os

@@ -8,7 +8,7 @@ import numpy as np
 
 from contest.figures import best_minus_end, mean_spread, pseudo_at, stop_of, times_gone_back
 from contest.groups import ORDER, Group
-from contest.methods import ABLATIONS, OWN, PATIENCE, STRATEGIES, STRATEGY_METHODS, TUNING
+from contest.methods import ABLATIONS, NO_GUARD, OWN, PATIENCE, STRATEGIES, STRATEGY_METHODS, TUNING
 from contest.records import ENDS
 from contest.settings import BUDGETS
 from salakseg.evaluate.formats import finite_or_none, list_or_none
@@ -31,6 +31,8 @@ def ablation_lines(group: Group) -> list[str]:
     if not parts or not group.of("phase4"):
         return []
     rows = _gaps(group, parts, "phase4")
+    if NO_GUARD not in parts and times_gone_back(group.of("phase4")[0]) == 0:
+        rows.append([f"{NO_GUARD} (the same run: the guard never acted)", *rows[0][1:]])
     return ["### phase4 with one part switched off (validation, one seed)\n", *table(_GAP_HEADER, rows), ""]
 
 
