@@ -56,6 +56,12 @@ def clean_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clean_set(tmp_path_factory.mktemp("clean") / "patches")
 
 
+@pytest.fixture
+def root(clean_set: Path, tmp_path: Path) -> Path:
+    """A copy of the clean folder, to plant a fault in."""
+    return Path(shutil.copytree(clean_set, tmp_path / "my pätches"))
+
+
 @pytest.fixture(scope="session")
 def tiny_run(plantation: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of phase 2 on the small patch folder; not to be changed."""

@@ -23,11 +23,6 @@ THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 EVIL = "[red]<img src=x onerror=alert(1)>&'"
 
 
-@pytest.fixture
-def root(clean_set: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(clean_set, tmp_path / "my pätches"))
-
-
 @pytest.fixture(scope="module")
 def faulty(clean_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Faults of several kinds, in a folder of a name that means something to browsers and terminals."""
