@@ -38,7 +38,7 @@ class Budget:
 
     def length_of(self, name: str) -> int:
         """Steps of the runs of one of the sets of `methods.py`."""
-        if name in ("screening", "tuning", "strategies"):  # what sifts V3's settings: it peaks early at any length
+        if name in ("screening", "tuning", "strategies"):  # V3, most of these, peaks early at any length
             return self.screening
         return self.long if name == "long" else self.iterations
 

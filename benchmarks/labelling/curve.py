@@ -14,7 +14,9 @@ from salakseg.errors import DataError
 
 NOTE = "Aerial images of Dubai (Humans in the Loop, CC0), a stand-in without salak palm. Validation; class 0 left out."
 _NAME = re.compile(r"(?P<strategy>.+)-s(?P<seed>\d+)-r(?P<round>\d+)")
-_MARKERS = {"o": "\N{BLACK CIRCLE}", "s": "\N{BLACK SQUARE}", "^": "\N{BLACK UP-POINTING TRIANGLE}"}  # by seed
+_MARKERS = (("o", "\N{BLACK CIRCLE}"), ("s", "\N{BLACK SQUARE}"), ("^", "\N{BLACK UP-POINTING TRIANGLE}"))
+"""Marker of each seed, and the sign for it in the legend."""
+
 _COLUMNS = ("strategy", "seed", "round", "squares", "labelled_pixels", "miou_without_background")
 
 
@@ -108,7 +110,7 @@ def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
                 [row["miou_without_background"] for row in mine if row["seed"] == seed],
                 s=18,
                 color=f"C{place}",
-                marker=list(_MARKERS)[seed % len(_MARKERS)],
+                marker=_MARKERS[seed % len(_MARKERS)][0],
                 alpha=0.5,
             )
         points = []
@@ -120,7 +122,7 @@ def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
         axes.plot([x / 1e6 for x, _ in points], [y for _, y in points], color=f"C{place}", label=strategy)
     axes.set_xlabel("labelled pixels, millions")
     axes.set_ylabel("validation mIoU without class 0")
-    signs = ", ".join(f"seed {seed} {list(_MARKERS.values())[seed % len(_MARKERS)]}" for seed in seeds)
+    signs = ", ".join(f"seed {seed} {_MARKERS[seed % len(_MARKERS)][1]}" for seed in seeds)
     figure.legend(title=f"mean over seeds; {signs}", loc="outside lower center", ncols=5)
     axes.set_title(NOTE, fontsize=8)
     axes.grid(alpha=0.3)
