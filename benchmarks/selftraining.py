@@ -5,7 +5,8 @@
     selftraining.py --data DATA --set ablations strategies long
     selftraining.py --data DATA --runs phase4:0,1 v3 --iterations 600
     selftraining.py --data DATA --try "mine=phase4" selftraining.weight=0.5 --runs mine --iterations 600
-    selftraining.py --score-only --data SOURCE --parts 6 7        # opens the test masks, once for each run (or --runs)
+    selftraining.py --score-only --data SOURCE --parts 6 7        # opens the test masks, once for each run: of the
+                                                                  # table, or those of --runs and --set
     selftraining.py --data DATA --timing v3 phase4                # seconds of a step, on a quiet machine
     selftraining.py --report                                      # tables and pictures of all that is there
     selftraining.py --report --test                               # with the test images, when all is chosen
@@ -25,10 +26,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from contest.methods import SETS
 
 from salakseg.errors import SalaksegError
+
+if TYPE_CHECKING:
+    from contest.plan import Planner
+    from contest.records import RunKey
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -55,14 +61,13 @@ def dispatch(arguments: argparse.Namespace, started: float) -> int:
     if arguments.prepare:
         from contest.protocol import prepare
 
-        prepare(arguments.prepare, needed(arguments.data), arguments.reduce or budget.reduce)
+        prepare(arguments.prepare, needed(arguments.data), budget.reduce)
         return 0
     if arguments.score_only:
-        from contest.plan import Planner, parse_runs, parse_tries
         from contest.score import score_all
 
-        planner = Planner(budget, arguments.iterations or budget.iterations, tries=parse_tries(arguments.tries))
-        only = [planner.key(method, seed).id for method, seed in parse_runs(arguments.runs)]
+        named = arguments.set or arguments.runs
+        only = [key.id for key in asked_for(arguments)[0]] if named else None
         score_all(needed(arguments.data), arguments.parts, store, arguments.device, say, only)
         return 0
     if arguments.timing:
@@ -80,13 +85,28 @@ def dispatch(arguments: argparse.Namespace, started: float) -> int:
 
 
 def train(arguments: argparse.Namespace, started: float) -> int:
-    from contest.methods import runs_of_set
-    from contest.plan import Planner, parse_runs, parse_tries
     from contest.records import Store
     from contest.schedule import Terms, run_all
     from contest.settings import BUDGETS
 
     from salakseg.network.device import pick_device
+
+    budget = BUDGETS[arguments.budget]
+    keys, own = asked_for(arguments)
+    device = pick_device(arguments.device)
+    jobs = arguments.jobs or (budget.jobs if device == "cuda" else 1)
+    resumable = device == "cpu" if arguments.resumable is None else arguments.resumable
+    terms = Terms(needed(arguments.data), device, jobs, arguments.stop_after, resumable, Path(__file__).resolve())
+    done = run_all(list(dict.fromkeys(keys)), own, Store(arguments.out), terms, started, say)
+    return 0 if done else 3
+
+
+def asked_for(arguments: argparse.Namespace) -> tuple[list["RunKey"], "Planner"]:
+    """The runs of --set and --runs, the table's without either, and who plans them."""
+    from contest.methods import runs_of_set
+    from contest.plan import Planner, parse_runs, parse_tries
+    from contest.settings import BUDGETS
+
     from salakseg.train.recipe import parse_setting
 
     budget = BUDGETS[arguments.budget]
@@ -97,13 +117,7 @@ def train(arguments: argparse.Namespace, started: float) -> int:
         planner = Planner(budget, arguments.iterations or budget.length_of(name), tries=tries)
         keys += [planner.key(method, seed) for method, seed in runs_of_set(name)]
     own = Planner(budget, arguments.iterations or budget.iterations, arguments.encoder_weights, changes, tries)
-    keys += [own.key(method, seed) for method, seed in parse_runs(arguments.runs)]
-    device = pick_device(arguments.device)
-    jobs = arguments.jobs or (budget.jobs if device == "cuda" else 1)
-    resumable = device == "cpu" if arguments.resumable is None else arguments.resumable
-    terms = Terms(needed(arguments.data), device, jobs, arguments.stop_after, resumable, Path(__file__).resolve())
-    done = run_all(list(dict.fromkeys(keys)), own, Store(arguments.out), terms, started, say)
-    return 0 if done else 3
+    return keys + [own.key(method, seed) for method, seed in parse_runs(arguments.runs)], own
 
 
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
@@ -113,7 +127,6 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/selftraining"))
     parser.add_argument("--prepare", type=Path, metavar="SOURCE")
-    parser.add_argument("--reduce", type=int, help="divide the images' sides by this; by default as the budget does")
     parser.add_argument("--score-only", action="store_true")
     parser.add_argument("--parts", type=int, nargs="+", default=[6, 7])
     parser.add_argument("--timing", nargs="+", default=[], metavar="METHOD", help="seconds of a step, alternating")
@@ -126,7 +139,13 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", nargs="+", default=[], metavar="METHOD:SEEDS")
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--try", dest="tries", nargs="+", action="append", default=[], metavar="NAME=METHOD SETTING")
-    parser.add_argument("--change", nargs="+", default=[], metavar="SETTING", help="section.key=value in every run")
+    parser.add_argument(
+        "--change",
+        nargs="+",
+        default=[],
+        metavar="SETTING",
+        help="section.key=value in every run; take an --out of its own",
+    )
     parser.add_argument("--encoder-weights", default="imagenet", help="a file with ImageNet weights of the encoder")
     parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="all has ended by then")
     parser.add_argument("--resumable", action=argparse.BooleanOptionalAction, help="write states at evaluations")

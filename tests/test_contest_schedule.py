@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contest.groups import groups_of
 from contest.methods import METHODS, TUNING
 from contest.plan import Planner, best_tuning
 from contest.records import RunKey, Store, digest_of, write_json
 from contest.schedule import Terms, run_all
 from contest.settings import resolve
 from contest_records import CPU, record_of
+
+from salakseg.errors import DataError
 
 FAKE_WORKER = """
 import json, signal, sys, time
@@ -63,6 +66,26 @@ def test_a_run_of_another_recipe_is_put_aside_and_done_anew(tmp_path: Path, fake
     assert (store.out / "order").read_text().split() == ["v3"]
     aside = [path.name for path in (store.out / "superseded").iterdir()]
     assert aside == [f"v3-s0-cpu-100-{digest_of(other, False)[:8]}.json"]
+
+
+def test_random_weights_are_another_recipe_and_a_file_of_weights_is_none() -> None:
+    by_name, from_a_file, random = (
+        digest_of(resolve(METHODS["v3"], "v3", CPU, 100, 0, weights), False)
+        for weights in ("imagenet", "weights/lite0.pth", "none")
+    )
+    assert by_name == from_a_file != random
+
+
+def test_a_report_of_two_recipes_under_one_name_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for seed, method in enumerate(("phase2", "phase2", "phase3")):
+        key = RunKey("v3", seed, "cpu", 100)
+        write_json(store.record(key.id), record_of(key, [0.5], resolve(METHODS[method], "v3", CPU, 100, seed)))
+        if seed == 1:
+            (group,) = groups_of(store, test=False)
+            assert len(group.of("v3")) == 2
+    with pytest.raises(DataError, match="v3-s2-cpu-100 and v3-s0-cpu-100 are runs of different recipes"):
+        groups_of(store, test=False)
 
 
 def test_nothing_is_started_that_does_not_fit(tmp_path: Path, fake: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from contest.figures import times_gone_back
 from contest.methods import ABLATIONS, METHODS, SETS, TUNING, runs_of_set
 from contest.plan import Planned, Planner, parse_runs, parse_tries
 from contest.records import Store, read_json, write_json
-from contest.settings import resolve
+from contest.settings import BUDGETS, resolve
 from contest.watch import ContestTrainer, Watch, pseudo_figures
 from contest.windows import windows
 from contest.worker import SPENT, Job, _trainer, work
@@ -31,6 +32,7 @@ from salakseg.errors import DataError, RecipeError
 from salakseg.evaluate.confusion import ConfusionMatrix
 
 ABSENT = ("rasterio", "geopandas", "onnxruntime", "onnx", "shapely", "pyproj", "jinja2", "scipy")
+WINDOW_32 = replace(CPU, crop=16)
 SMALL = [{"data": {"crop": 32, "batch_size": 2}}]
 COLORS = {
     "Unlabeled": "155 155 155",
@@ -84,7 +86,7 @@ def test_runs_learn_without_the_masks_of_unlabelled_images(prepared: Path, tmp_p
     copy = shutil.copytree(prepared, tmp_path / "data")
     for folder in copy.rglob(protocol.HIDDEN):
         shutil.rmtree(folder)
-    data = protocol.load_data(copy, all_labelled=False, window=32)
+    data = protocol.load_data(copy, False, WINDOW_32)
     training = data.training
     assert {patch.photo for patch in training.part(Role.LABELLED)} == {"image_part_001"}
     unlabelled = training.part(Role.UNLABELLED)
@@ -92,11 +94,11 @@ def test_runs_learn_without_the_masks_of_unlabelled_images(prepared: Path, tmp_p
     assert all(patch.mask is None for patch in unlabelled)
     assert not training.part(Role.TEST)
     with pytest.raises(DataError):
-        protocol.load_data(copy, all_labelled=True, window=32)
+        protocol.load_data(copy, True, WINDOW_32)
 
 
 def test_all_labels_are_those_of_parts_1_to_4(prepared: Path) -> None:
-    data = protocol.load_data(prepared, all_labelled=True, window=32).training
+    data = protocol.load_data(prepared, True, WINDOW_32).training
     assert {patch.photo for patch in data.part(Role.LABELLED)} == {f"image_part_{part:03d}" for part in (1, 2, 3, 4)}
     assert not data.part(Role.UNLABELLED)
     assert data.class_pixels.sum() == 2 * 4 * 48 * 56
@@ -104,7 +106,12 @@ def test_all_labels_are_those_of_parts_1_to_4(prepared: Path) -> None:
 
 def test_a_source_folder_is_refused_for_training(source: Path) -> None:
     with pytest.raises(DataError, match="--prepare"):
-        protocol.load_data(source, all_labelled=False, window=32)
+        protocol.load_data(source, False, WINDOW_32)
+
+
+def test_images_of_another_size_than_the_budgets_are_refused(prepared: Path) -> None:
+    with pytest.raises(DataError, match="not prepared for --budget gpu"):
+        protocol.load_data(prepared, False, BUDGETS["gpu"])
 
 
 @given(st.integers(1, 700), st.integers(1, 700), st.sampled_from([32, 64, 256]))
@@ -206,8 +213,14 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
         patch.setattr(ContestTrainer, "run", stopped_at_2)
         assert work(tmp_path / "job.json") == 130
     spent = Store(tmp_path).work(job.key.id) / SPENT
+    states = spent.parent / "checkpoints"
+    (states / "last.pt").replace(states / "previous.pt")  # as a kill between the two renames leaves them
     assert 0 < float(spent.read_text()) < 600
     spent.write_text("1000")
+    with monkeypatch.context() as patch:  # as a full disk does, once the weights lie in their place
+        patch.setattr("contest.worker.write_json", Mock(side_effect=OSError("no space left")))
+        with pytest.raises(OSError, match="no space left"):
+            work(tmp_path / "job.json")
     assert work(tmp_path / "job.json") == 0
     broken, whole = (read_json(Store(out).record(job.key.id)) for out in (tmp_path, finished))
     assert broken["validation"] == whole["validation"]
@@ -215,10 +228,31 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert broken["weights"] == whole["weights"]
     assert 1000 < broken["seconds"] < 1600
     assert [event["event"] for event in broken["events"] if event["event"] != "alarm"] == [
-        "interrupted", "resumed", "finished",
+        "interrupted", "resumed", "finished", "resumed", "finished",
     ]  # fmt: skip
     assert times_gone_back(broken) == 0
     assert not Store(tmp_path).work(job.key.id).exists()
+
+
+def test_a_state_of_another_recipe_or_other_images_is_not_gone_on_with(
+    source: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = job_of(tiny("supervised"), prepared, tmp_path)
+    trainer = _trainer(job)
+    trainer.run(lambda done, total: None)
+    assert _trainer(job).iteration == 4
+    rate = {"optimizer": job.recipe["optimizer"] | {"learning_rate": 1e-3}}
+    fewer = tmp_path / "fewer"
+    shutil.copytree(prepared, fewer)
+    shutil.rmtree(fewer / "Tile 2")
+    for other, what in (
+        (replace(job, data=fewer), "set of images"),
+        (replace(job, recipe=job.recipe | rate), "recipe"),
+    ):
+        copy = shutil.copytree(tmp_path / "unfinished", tmp_path / what / "unfinished").parent
+        capsys.readouterr()
+        assert _trainer(replace(other, out=copy)).iteration == 0
+        assert f"4 steps of another {what} are dropped" in capsys.readouterr().out
 
 
 def test_watching_pseudo_labels_leaves_the_labeller_as_it_was(prepared: Path, tmp_path: Path) -> None:
@@ -301,6 +335,15 @@ def test_from_the_command_to_the_report(
     assert "2 of 2 runs are done\n" in text
     assert "0 of 2 runs are scored already" in told("--score-only", "--data", source, "--parts", 5)
     assert "2 of 2 runs are scored already" in told("--score-only", "--data", source, "--parts", 5)
+    tuned = Store(out).records()[0]
+    tuned["key"]["method"] = next(iter(TUNING))
+    write_json(Store(out).record("tuned"), tuned)
+    assert "2 of 2 runs are scored already" in told(
+        "--score-only", "--data", source, "--parts", 5
+    )  # it is not asked for
+    missing = told("--score-only", "--data", source, "--parts", 5, "--runs", "phase4:7")
+    assert "attention: phase4-s7-cpu-3000 is not finished and not scored" in missing
+    Store(out).record("tuned").unlink()
     # The validation part scored from the stored weights: what the run saw, but for half floats
     scores = read_json(Store(out).scores([5]))["runs"]
     for record in Store(out).records():

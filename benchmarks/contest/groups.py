@@ -1,13 +1,15 @@
 """Finished runs of one budget and one length, with all images that they were scored on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from contest.figures import Result
 from contest.methods import MAIN, TUNED
-from contest.records import Store, read_json
+from contest.records import Store, read_json, stored_digest
 from contest.score import run_id
 from contest.settings import BUDGETS
+from salakseg.errors import DataError
 
 ORDER = [*MAIN, TUNED]
 
@@ -34,6 +36,11 @@ class Group:
     def name(self) -> str:
         """For files."""
         return f"{self.budget}-{self.iterations}"
+
+    @property
+    def is_table(self) -> bool:
+        """Whether these runs have the length of the table, for which the bars are."""
+        return self.iterations == BUDGETS[self.budget].iterations
 
     @property
     def title(self) -> str:
@@ -77,15 +84,30 @@ class Group:
 
 
 def groups_of(store: Store, test: bool) -> list[Group]:
-    """All finished runs, grouped, with or without the scores of test images; the group with the most runs first."""
+    """All finished runs, grouped, with or without the scores of test images; the group of the table first.
+
+    Raises:
+        DataError: Runs of one method and one length were not done by one recipe.
+    """
     files = sorted((store.out / "scores").glob("*.json")) if test else []
     scores = {path.stem: read_json(path)["runs"] for path in files}
     grouped: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for record in store.records():
         grouped.setdefault((record["key"]["budget"], record["key"]["iterations"]), []).append(record)
+    for records in grouped.values():
+        _check_recipes(records)
     timing = {budget: read_json(path)["seconds"] for budget in BUDGETS if (path := store.timing(budget)).is_file()}
     groups = [
         Group(budget, length, tuple(records), scores, timing.get(budget, {}))
         for (budget, length), records in grouped.items()
     ]
-    return sorted(groups, key=lambda group: -len(group.records))
+    return sorted(groups, key=lambda group: (not group.is_table, -len(group.records)))
+
+
+def _check_recipes(records: Sequence[dict[str, Any]]) -> None:
+    first: dict[str, tuple[str, str]] = {}
+    for record in records:
+        digest = stored_digest(record["recipe"] | {"seed": 0}, record["all_labelled"])
+        known, other = first.setdefault(record["key"]["method"], (digest, run_id(record)))
+        if digest != known:
+            raise DataError(f"{run_id(record)} and {other} are runs of different recipes; do the older one anew.")

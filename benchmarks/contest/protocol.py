@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from prepare_aerial import ROLES, even_parts, shrink
 
+from contest.settings import Budget
 from salakseg.classes import ClassMap
 from salakseg.data.masks import read_image, read_mask
 from salakseg.data.pack import Pack
@@ -62,7 +63,7 @@ def prepare(source: Path, out: Path, reduce: int) -> None:
     """
     if (out / HEAD).is_file():
         if json.loads((out / HEAD).read_text(encoding="utf-8"))["reduce"] != reduce:
-            raise DataError(f"{out} was prepared with another --reduce; name another folder.")
+            raise DataError(f"{out} was prepared for another --budget; name another folder.")
         return
     class_map = ClassMap.from_csv(source / CLASSES)
     partial = out.with_name(f".{out.name}.partial")
@@ -125,19 +126,21 @@ class ContestData:
     validation: tuple[Picture, ...]
 
 
-def load_data(prepared: Path, all_labelled: bool, window: int) -> ContestData:
+def load_data(prepared: Path, all_labelled: bool, budget: Budget) -> ContestData:
     """Reads a prepared folder into memory.
 
     Args:
         prepared: See `prepare`.
         all_labelled: Whether parts 2 to 4 are labelled too; else their masks are not opened.
-        window: Side of the windows that training draws, pixels.
+        budget: Says how much smaller its images must be, and how large the windows are that training draws.
 
     Raises:
-        DataError: It is no such folder.
+        DataError: It is no such folder, or one of another budget.
     """
     if not (prepared / HEAD).is_file():
         raise DataError(f"{prepared} was not made by --prepare; run `selftraining.py --prepare SOURCE --data FOLDER`.")
+    if json.loads((prepared / HEAD).read_text(encoding="utf-8"))["reduce"] != budget.reduce:
+        raise DataError(f"{prepared} was not prepared for --budget {budget.name}; name another folder, or prepare one.")
     class_map = ClassMap.from_csv(prepared / CLASSES)
     memory = Memory(class_map)
     roles: dict[Photo, Role] = {}
@@ -158,7 +161,7 @@ def load_data(prepared: Path, all_labelled: bool, window: int) -> ContestData:
             validation.append(picture)
             memory.add(picture, [(slice(None), slice(None))])
             continue
-        memory.add(picture, cells(picture.image_HWC.shape[:2], window))
+        memory.add(picture, cells(picture.image_HWC.shape[:2], budget.window))
         if label_HW is not None:
             pixels += np.bincount(label_HW.ravel(), minlength=256)
     index = PatchIndex(prepared, tuple(memory.patches), pack=cast(Pack, memory))

@@ -93,10 +93,7 @@ class Store:
         if not path.is_file():
             return False
         record = read_json(path)
-        try:  # settings that came later have their defaults in what ran before them
-            old = digest_of(Recipe.model_validate(record["recipe"]), record["all_labelled"])
-        except ValidationError:
-            old = "unknown"
+        old = stored_digest(record["recipe"], record["all_labelled"])
         if old == digest:
             return True
         aside = self.out / "superseded" / f"{key_id}-{old[:8]}.json"
@@ -106,11 +103,20 @@ class Store:
 
 
 def digest_of(recipe: Recipe, all_labelled: bool) -> str:
-    """What a run's outcome depends on; where the encoder's weights lie is left out."""
+    """What a run's outcome depends on; where the encoder's ImageNet weights lie is left out."""
     plain = recipe.model_dump(mode="json")
-    plain["network"].pop("encoder_weights")
+    if plain["network"]["encoder_weights"] != "none":
+        plain["network"]["encoder_weights"] = "imagenet"
     text = json.dumps([plain, all_labelled], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def stored_digest(plain: Mapping[str, Any], all_labelled: bool) -> str:
+    """The same of a recipe as it was stored: settings that came later have their defaults in what ran before them."""
+    try:
+        return digest_of(Recipe.model_validate(plain), all_labelled)
+    except ValidationError:
+        return "unknown"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -129,6 +135,6 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes an object; the file appears under its name only when whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     temporary.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
     os.replace(temporary, path)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from contest.methods import MAIN, TUNED
 from contest.protocol import CLASSES, Picture, pictures_of, read_labelled
 from contest.records import ENDS, Store, read_json, write_json
 from contest.settings import BUDGETS
@@ -29,7 +30,7 @@ def score_all(
     store: Store,
     device_name: str,
     say: Callable[[str], None],
-    only: Sequence[str] = (),
+    only: Sequence[str] | None = None,
 ) -> None:
     """Scores every finished run that is not in the file of scores yet, or whose weights have changed.
 
@@ -39,7 +40,8 @@ def score_all(
         store: The folder of results.
         device_name: "auto", "cpu" or "cuda".
         say: Called with a line worth reading.
-        only: Names of the runs to score; none means all. A method that is still being chosen is not to be scored.
+        only: Names of the runs to score; None means all of the table's methods. What is still being chosen, such as a
+            variant of `TUNING`, is scored by nobody.
 
     Raises:
         DataError: Images, masks or weights are missing.
@@ -49,8 +51,12 @@ def score_all(
     records = store.records()
     if not records:
         raise DataError(f"{store.out} holds no finished run; train first, or name another --out.")
-    if only:
+    if only is None:
+        records = [record for record in records if record["key"]["method"] in {*MAIN, TUNED}]
+    else:
         records = [record for record in records if run_id(record) in only]
+        for missing in sorted(set(only) - set(map(run_id, records))):
+            say(f"attention: {missing} is not finished and not scored")
     open_runs = [record for record in records if not _is_scored(record, scores)]
     say(f"{len(records) - len(open_runs)} of {len(records)} runs are scored already")
     device = torch.device(pick_device(device_name))
@@ -68,6 +74,8 @@ def score_all(
             model = load_model(weights, record, device)
             entry[end] = {p.name: confusion(model, p, budget.window, device) for p in pictures[budget.reduce]}
         else:
+            if path.is_file():  # another call may have scored other runs meanwhile
+                scores = read_json(path)
             scores["runs"][run_id(record)] = entry
             write_json(path, scores)
             say(f"scored {run_id(record)}")

@@ -8,7 +8,7 @@ import numpy as np
 
 from contest.figures import best_minus_end, mean_spread, pseudo_at, stop_of, times_gone_back
 from contest.groups import ORDER, Group
-from contest.methods import ABLATIONS, NO_GUARD, OWN, PATIENCE, STRATEGIES, STRATEGY_METHODS, TUNING
+from contest.methods import ABLATIONS, NO_GUARD, OWN, PATIENCE, STRATEGIES, STRATEGY_METHODS, TUNING, V3_ITSELF
 from contest.records import ENDS
 from contest.settings import BUDGETS
 from salakseg.evaluate.formats import finite_or_none, list_or_none
@@ -41,8 +41,7 @@ def tuning_lines(group: Group) -> list[str]:
     parts = [method for method in TUNING if group.of(method)]
     if not parts:
         return []
-    reference = "v3" if group.of("v3") else parts[0]
-    rows = _gaps(group, parts, reference)
+    rows = _gaps(group, parts, V3_ITSELF if group.of(V3_ITSELF) else parts[0])
     return ["### Choosing v3-tuned (validation, one seed; the highest best is taken)\n", *table(_GAP_HEADER, rows), ""]
 
 
@@ -140,9 +139,11 @@ def _header(group: Group) -> list[str]:
 
 
 def _row(group: Group, method: str, images: str, end: str) -> list[str] | None:
-    results, records = group.results(method, images, end), group.of(method)
+    results = group.results(method, images, end)
     if not results:
         return None
+    seeds = {result.seed for result in results}
+    records = [record for record in group.of(method) if record["key"]["seed"] in seeds]
     with_0 = [result.miou(True) for result in results]
     iou_K = np.mean([result.iou_K for result in results], axis=0)
     kept, right = (_mean([pair[n] for record in records for pair in [pseudo_at(record, end)]]) for n in (0, 1))
@@ -164,17 +165,25 @@ _GAP_HEADER = ["method", "best", "gap", "end", "gap", "kept at the end", "right 
 
 
 def _gaps(group: Group, methods: Sequence[str], reference: str) -> list[list[str]]:
-    """Each method's first seed beside the same of a reference."""
+    """Each method's first run beside the reference's of the same seed."""
 
-    def ends(method: str) -> list[float]:
-        return [group.results(method, "validation", end)[0].miou() for end in ENDS]
+    def ends(method: str, seed: int) -> list[float]:
+        found = [group.results(method, "validation", end) for end in ENDS]
+        return [result.miou() for results in found for result in results if result.seed == seed]
 
-    base = ends(reference)
+    first = group.of(reference)[0]["key"]["seed"]
     rows = []
     for method in dict.fromkeys([reference, *methods]):
-        own, pseudo = ends(method), pseudo_at(group.of(method)[0], "end")
-        gaps = ["", ""] if method == reference else [f"{100 * (a - b):+.1f}" for a, b in zip(own, base, strict=True)]
-        rows.append([method, _points(own[0]), gaps[0], _points(own[1]), gaps[1], *(_points(value) for value in pseudo)])
+        record = group.of(method)[0]
+        seed = record["key"]["seed"]
+        own, base, pseudo = ends(method, seed), ends(reference, seed), pseudo_at(record, "end")
+        gaps = (
+            [f"{100 * (a - b):+.1f}" for a, b in zip(own, base, strict=True)]
+            if base and method != reference
+            else ["", ""]
+        )
+        name = method if seed == first else f"{method} (seed {seed})"
+        rows.append([name, _points(own[0]), gaps[0], _points(own[1]), gaps[1], *(_points(value) for value in pseudo)])
     return rows
 
 

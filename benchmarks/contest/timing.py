@@ -63,7 +63,7 @@ def _stepper(
 ) -> Callable[[], float]:
     """A function that does some steps and says how long one of them took."""
     fabric = make_fabric(device, recipe)
-    images = load_data(data, all_labelled, budget.window)
+    images = load_data(data, all_labelled, budget)
     trainer = ContestTrainer(recipe, images.training, RunFolder(folder), fabric, lambda line: None)
     steps = zip(trainer.labelled_batches(), trainer.unlabelled_batches(), strict=True)
 

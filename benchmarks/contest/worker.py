@@ -12,18 +12,20 @@ from typing import Any
 
 import torch
 
-from contest.protocol import load_data
-from contest.records import ENDS, SCHEMA, RunKey, Store, write_json
+from contest.protocol import ContestData, load_data
+from contest.records import ENDS, SCHEMA, RunKey, Store, digest_of, stored_digest, write_json
 from contest.settings import BUDGETS
 from contest.watch import ContestTrainer, Watch, save_weights
-from salakseg.network.checkpoint import load_checkpoint, package_versions
+from salakseg.errors import CheckpointError
+from salakseg.network.checkpoint import Checkpoint, package_versions
 from salakseg.network.device import pick_device
 from salakseg.train.environment import git_state
+from salakseg.train.keeping import load_newest
 from salakseg.train.parallel import make_fabric
 from salakseg.train.recipe import Recipe
 from salakseg.train.run import RunFolder
 from salakseg.train.signals import Interrupted
-from salakseg.train.state import restore
+from salakseg.train.state import data_digest, restore
 
 SPENT = "seconds.txt"
 """File of an unfinished run: what its earlier processes took."""
@@ -82,36 +84,50 @@ def work(job_file: Path) -> int:
 
 def _trainer(job: Job) -> ContestTrainer:
     recipe = Recipe.model_validate(job.recipe)
-    side = BUDGETS[job.key.budget].window
-    data = load_data(job.data, job.all_labelled, side)
+    budget = BUDGETS[job.key.budget]
+    data = load_data(job.data, job.all_labelled, budget)
     folder = RunFolder(Store(job.out).work(job.key.id))
     fabric = make_fabric(job.device, recipe)
-    resuming = folder.last.is_file()
-    if not resuming:
+    checkpoint = _begun(job, recipe, data, folder)
+    if checkpoint is None:
         shutil.rmtree(folder.path, ignore_errors=True)
         folder.create(recipe, data.training, fabric.device)
-    trainer = ContestTrainer(recipe, data.training, folder, fabric, _say, load_weights=not resuming)
+    trainer = ContestTrainer(recipe, data.training, folder, fabric, _say, load_weights=checkpoint is None)
     trainer.resumable = job.resumable
     if not job.resumable:
         trainer.keeper.saved = 0  # or the state would be written before the first step
-    trainer.validation = Watch(trainer, data, side, folder.path / "best.safetensors", _say)
-    if resuming:
-        checkpoint = load_checkpoint(folder.last)
-        if checkpoint.recipe != recipe.model_dump(mode="json"):
-            shutil.rmtree(folder.path)
-            return _trainer(job)
+    trainer.validation = Watch(trainer, data, budget.window, folder.path / "best.safetensors", _say)
+    if checkpoint is not None:
         restore(trainer, checkpoint)
         _say(f"going on after step {trainer.iteration}")
     return trainer
 
 
+def _begun(job: Job, recipe: Recipe, data: ContestData, folder: RunFolder) -> Checkpoint | None:
+    """The state of an unfinished run, if it is of this very recipe and of these very images."""
+    if not (folder.last.is_file() or folder.previous.is_file()):
+        return None
+    try:
+        checkpoint = load_newest(folder, _say)
+    except CheckpointError as error:
+        _say(f"attention: {error} The run begins anew")
+        return None
+    same_recipe = stored_digest(checkpoint.recipe, job.all_labelled) == digest_of(recipe, job.all_labelled)
+    if same_recipe and checkpoint.training["data"] == data_digest(data.training):
+        return checkpoint
+    _say(
+        f"attention: {checkpoint.iteration} steps of another {'set of images' if same_recipe else 'recipe'} are dropped"
+    )
+    return None
+
+
 def _finish(job: Job, trainer: ContestTrainer, seconds: float) -> None:
-    """Moves the weights to their place and writes the record last: it stands for the whole run."""
+    """Copies the weights to their place and writes the record last: it stands for the whole run."""
     store = Store(job.out)
     own = trainer.run_folder.path
     store.weights(job.key.id, "end").parent.mkdir(parents=True, exist_ok=True)
     save_weights(trainer.ema.model, store.weights(job.key.id, "end"))
-    shutil.move(own / "best.safetensors", store.weights(job.key.id, "best"))
+    shutil.copy(own / "best.safetensors", store.weights(job.key.id, "best"))
     history = trainer.validation.history
     best = max(history, key=lambda record: record["miou_without_background"])
     write_json(
