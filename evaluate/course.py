@@ -30,6 +30,7 @@ class Course:
         beside: The score with background at the peak in brackets, or nothing.
         last, last_at: The last score and its iteration.
         lowest, lowest_at: The lowest score from the peak on.
+        since_start: The best score from the last evaluation before self-training began on.
         spread: Highest minus lowest score.
         late_gain: The last score minus the last one within the first three quarters.
         ended: The last iteration with any record.
@@ -61,6 +62,7 @@ class Course:
     last_at: float
     lowest: float
     lowest_at: float
+    since_start: float
     spread: float
     late_gain: float
     ended: float
@@ -123,12 +125,18 @@ class Course:
     @property
     def fell_at_start(self) -> bool:
         """Whether the score turned down when self-training began, as nearly as the evaluations tell."""
-        return self.fell and abs(self.peak_at - self.start) <= self.every
+        kept_up = round(100 * (self.peak - self.since_start), 6) <= 100 * NOISE
+        return self.fell_since_start and kept_up and self.peak_at <= self.start + self.every
+
+    @property
+    def fell_since_start(self) -> bool:
+        """Whether the run ended clearly below what it had when self-training began, or after that."""
+        return round(100 * (self.since_start - self.last), 6) > 100 * NOISE
 
     @property
     def fell_before_start(self) -> bool:
-        """Whether the score turned down before self-training began."""
-        return self.fell and not self.fell_at_start and self.peak_at < self.start
+        """Whether the score turned down before self-training began, and not any further since."""
+        return self.fell and not self.fell_since_start and self.peak_at < self.start
 
     @property
     def suspect(self) -> bool:
@@ -180,6 +188,7 @@ def course_of(history: TrainingHistory) -> Course:
     lowest_at, lowest = min(
         (entry for entry in scores if entry[0] >= peak_at), key=lambda entry: entry[1], default=(math.nan, math.nan)
     )
+    start = _known(plan.selftraining_start)
     values = [value for _, value in scores]
     beside = dict(finite(history.val_miou_with_background)).get(int(peak_at)) if scores else None
     losses = history.loss_sup or _whole_loss(history)
@@ -197,6 +206,7 @@ def course_of(history: TrainingHistory) -> Course:
         last_at=last_at,
         lowest=lowest,
         lowest_at=lowest_at,
+        since_start=_since(scores, start),
         spread=max(values) - min(values) if values else math.nan,
         late_gain=_late_gain(scores),
         ended=ended,
@@ -223,7 +233,7 @@ def course_of(history: TrainingHistory) -> Course:
         ce_counts=None if plan.ce is None else plan.ce > 0,
         dice_counts=None if plan.dice is None else plan.dice > 0,
         selftraining=_took_part(history),
-        start=_known(plan.selftraining_start),
+        start=start,
         weight=_known(plan.selftraining_weight),
         labeller=plan.labeller,
         class_weighted=plan.class_weighted,
@@ -263,6 +273,12 @@ def _whole_loss(history: TrainingHistory) -> Series:
         return history.loss
     start = history.plan.selftraining_start or 0
     return tuple(entry for entry in history.loss if entry[0] > start)
+
+
+def _since(scores: Series, start: float) -> float:
+    """The best score from the last evaluation that had nothing of self-training on."""
+    before = [iteration for iteration, _ in scores if iteration <= start]
+    return max((value for iteration, value in scores if iteration >= max(before, default=start)), default=math.nan)
 
 
 def _late_gain(scores: Series) -> float:

@@ -366,7 +366,7 @@ RULES: tuple[Rule, ...] = (
         "The score turned before self-training began, at iteration {c.start:,.0f}, so self-training is not the cause.",
     ),
     Rule(
-        START, "between", lambda c: c.suspect and c.peak_at > c.start, _RAN, _COMPARE,
+        START, "between", lambda c: c.suspect and c.start >= 0, _RAN, _COMPARE,
     ),
     Rule(START, "good", lambda c: c.selftraining is True and c.start >= 0, _RAN),
     # ---- fitting the labels; the team would raise the weight of self-training, which no log has shown to help

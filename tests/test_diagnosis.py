@@ -295,6 +295,18 @@ def test_a_fall_before_self_training_is_not_laid_at_its_door() -> None:
     assert finding(replace(v3(), plan=plan_of("v3", selftraining_weight=0.0)), WEIGHTS).band == "between"
 
 
+def test_an_early_peak_is_no_alibi_for_self_training() -> None:
+    plan = plan_of("v3", iterations=12_000, selftraining_start=4_000, evaluate_every=500, patience=100)
+    kept_up = curve(0.5, 0.55, 0.58, 0.59, 0.595, 0.60, 0.599, 0.599, 0.57, 0.52, 0.48, 0.45, every=500)
+    fallen_twice = curve(0.5, 0.55, 0.58, 0.59, 0.595, 0.60, 0.59, 0.585, 0.57, 0.52, 0.48, 0.45, every=500)
+    fallen_before = curve(0.5, 0.55, 0.58, 0.59, 0.595, 0.60, 0.59, 0.58, 0.575, 0.58, 0.582, 0.575, every=500)
+    bands = {}
+    for name, scores in {"up": kept_up, "twice": fallen_twice, "before": fallen_before}.items():
+        history = TrainingHistory(plan=plan, stopped_early=False, val_miou=scores, kept_share=curve(0.9, every=5_000))
+        bands[name] = finding(history, START).band
+    assert bands == {"up": "warning", "twice": "between", "before": "good"}
+
+
 def test_a_loss_that_broke_is_critical() -> None:
     history = TrainingHistory(loss=((50, 1.0), (100, NAN)), val_miou=curve(0.4, 0.5))
     assert finding(history, LOSS).band == "critical"

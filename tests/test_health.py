@@ -167,6 +167,7 @@ def test_after_a_rollback_the_fall_is_counted_anew() -> None:
     scores = [0.5, 0.6, 0.58, 0.57, 0.58, 0.58, 0.58, 0.58]
     records = run_of(scores)
     records.append({"kind": "event", "iteration": 2_500, "event": "rollback"})
+    records.sort(key=lambda record: record["iteration"])  # as it stands in a log: after the evaluation that led to it
     alarms = said(records)
     assert alarms == [(2_500, STREAK, "warning"), (4_000, STREAK, "warning")]
 

@@ -59,6 +59,19 @@ def test_focal_and_dice_by_hand(seed: int) -> None:
     )
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_pixels_that_are_quite_sure_spoil_no_gradient(gamma: float) -> None:
+    logits = torch.tensor([[40.0, -40.0], [0.3, -0.2]]).T[None, :, None].requires_grad_()  # the first: loss exactly 0
+    label = torch.tensor([[[0, 1]]])
+    config = LossConfig(ce=0.0, dice=0.0, focal=1.0, focal_gamma=gamma)
+    loss = segmentation_loss(logits, label, config, None).focal
+    assert loss is not None
+    loss.backward()
+    nll = -torch.tensor([0.3, -0.2]).log_softmax(0)[1]
+    assert float(loss.detach()) == pytest.approx(float(0.25 * (1 - torch.exp(-nll)) ** gamma * nll) / 2)
+    assert logits.grad is not None and bool(logits.grad.isfinite().all()) and float(logits.grad.abs().sum()) > 0
+
+
 def test_a_term_without_weight_is_not_there() -> None:
     logits, label = example(0)
     for term in ("ce", "dice", "focal"):

@@ -12,13 +12,14 @@ from training import quiet
 
 from salakseg.network.perturb import ChannelDropout
 from salakseg.train.loop import Trainer
-from salakseg.train.recipe import load_recipe
+from salakseg.train.recipe import load_recipe, recipe_names
 from salakseg.train.start import Request, start_run
 
 
-def trainer_of(folder: Path, name: str, **selftraining: Any) -> Trainer:
+def trainer_of(folder: Path, name: str, precision: str = "32-true", **selftraining: Any) -> Trainer:
     data = write_plantation(folder / "patches")
-    changes: dict[str, dict[str, Any]] = {
+    changes: dict[str, Any] = {
+        "precision": precision,
         "network": {"encoder": "timm-tf_efficientnet_lite0", "encoder_weights": "none"},
         "data": {"crop": 32, "workers": 0, "gap": 0, "batch_size": 4},
         "augment": {"multi_scale": False, "zoom_min": 1.0, "zoom_max": 1.0},
@@ -148,6 +149,20 @@ def test_frozen_heads_do_not_learn_but_the_trunk_does(tmp_path: Path) -> None:
         assert any(name.startswith(f"heads.{head}.") for name in moved) == (head not in frozen)
     assert any(name.startswith("encoder.") for name in moved)
     assert trainer.views.frozen_heads(10, 2) != frozen
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if load_recipe(name).selftraining.enabled])
+def test_every_recipe_steps_in_mixed_precision(name: str, tmp_path: Path) -> None:
+    """As on every GPU: what a network is given passes through a conversion that float32 leaves out."""
+    trainer = trainer_of(tmp_path, name, "bf16-mixed")
+    before = [parameter.detach().clone() for parameter in trainer.network.parameters()]
+    labelled, unlabelled = next(trainer.batches())
+    assert labelled is not None
+    record = trainer.step(labelled, unlabelled)
+    assert bool(record["loss"].isfinite())
+    assert float(record["skipped_share"]) == 0
+    assert "loss_unsup" in record
+    assert not all(torch.equal(a, b) for a, b in zip(before, trainer.network.parameters(), strict=True))
 
 
 def test_channels_are_dropped_by_halves() -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from training import records
 
 from salakseg.network.checkpoint import load_checkpoint
 from salakseg.network.model import Segmenter
+from salakseg.train.parallel import summed
 
 # Nothing random but the order of the patches, which two processes share: whole patches, no dropout (which the other
 # decoders and encoders have inside), no own statistics.
@@ -65,3 +67,10 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(tmp_path: Pa
     assert own_steps["pseudo_pixels"] == other_steps["pseudo_pixels"]
     assert together.stderr.count("best so far") == alone.stderr.count("best so far")  # one process speaks
     assert len(list((tmp_path / "together" / "tensorboard").iterdir())) == 1
+
+
+def test_one_process_sums_without_its_device() -> None:
+    """A Mac's GPU has no float64, which losses are added up in; nor has this one anything at all."""
+    alone = SimpleNamespace(world_size=1, device=torch.device("meta"))
+    counts = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    assert torch.equal(summed(counts, alone), counts)  # type: ignore[arg-type]

@@ -27,6 +27,7 @@ from salakseg.train.calibration import pseudo_label_precision
 from salakseg.train.loop import Trainer
 from salakseg.train.measuring import draw_samples
 from salakseg.train.pseudo import Labeller, Target
+from salakseg.train.readings import readings_of
 from salakseg.train.settings_selftraining import SelfTrainingConfig
 from salakseg.train.skipping import step_if_finite
 from salakseg.train.start import Request, resume_run, start_run
@@ -147,6 +148,16 @@ def test_half_the_weight_is_what_the_next_step_learns_with(tmp_path: Path) -> No
     assert float(record["loss"]) == pytest.approx(float(record["loss_sup"] + 0.5 * record["loss_unsup"]), rel=1e-5)
 
 
+def test_the_guard_acts_also_where_the_best_came_before_self_training(tmp_path: Path) -> None:
+    data, run = write_plantation(tmp_path / "patches"), tmp_path / "run"
+    wanted = tiny_request(data, run, 16, start=8, every=2, health__sample=2, health__action="guard", health__falling=2)
+    trainer = start_run(wanted, quiet, quiet)
+    give_scores(trainer, [0.5, 0.6, 0.599, 0.599, 0.4, 0.4, 0.5, 0.5])
+    trainer.run(quiet)
+    (event,) = events(run, "rollback")
+    assert (event["iteration"], event["to"]) == (12, 4)
+
+
 def test_stop_ends_the_run_with_its_reason(tmp_path: Path) -> None:
     data, run = write_plantation(tmp_path / "patches"), tmp_path / "run"
     said: list[str] = []
@@ -179,6 +190,43 @@ def test_a_broken_step_moves_nothing(tmp_path: Path) -> None:
     record = trainer.step(labelled, unlabelled)
     assert float(record["skipped_share"]) == 1
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.network.parameters(), strict=True))
+
+
+def test_a_breakdown_leads_back_once_also_where_an_evaluation_follows_at_once(tmp_path: Path) -> None:
+    data, run = write_plantation(tmp_path / "patches"), tmp_path / "run"
+    trainer = start_run(request(data, run, health__action="guard"), quiet, quiet)
+    objective = trainer.objective
+
+    def broken(*arguments: Any) -> Any:
+        loss, record = objective(*arguments)
+        spoilt = torch.nan if trainer.iteration in (4, 5) else 1.0
+        return loss * spoilt, {name: value * spoilt for name, value in record.items()}
+
+    trainer.objective = broken  # type: ignore[assignment]
+    trainer.run(quiet)
+    (event,) = events(run, "rollback")
+    assert (event["iteration"], event["weight_factor"]) == (6, 0.5)
+    readings = readings_of(records(run))
+    assert [(reading.iteration, reading.rolled_back) for reading in readings][2] == (6, True)
+    assert not readings[2].loss_broken
+
+
+def test_running_statistics_that_broke_are_noticed_at_the_next_record(tmp_path: Path) -> None:
+    """A step without a finite gradient moves no weight, but its pass may have moved what batch normalisation knows."""
+    data, run = write_plantation(tmp_path / "patches"), tmp_path / "run"
+    trainer = start_run(tiny_request(data, run, 80, start=2, every=80, health__sample=2), quiet, quiet)
+    learn = trainer.learn
+
+    def with_a_broken_pass(branches: Any) -> Any:
+        record = learn(branches)
+        if trainer.iteration == 10:
+            record["skipped_share"] = torch.tensor(1.0)
+            trainer._norms[0].running_mean.fill_(torch.nan)  # type: ignore[union-attr]
+        return record
+
+    trainer.learn = with_a_broken_pass  # type: ignore[method-assign]
+    with pytest.raises(TrainingError, match="Before step 50 a weight is no longer finite"):
+        trainer.run(quiet)
 
 
 def test_many_broken_steps_lead_back_under_guard_and_end_the_run_else(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """Random numbers for views, and their way to the device.
 
 Everything random is drawn on the CPU, from a generator that depends on seed and step alone: a view does not depend on
-the device or on what was drawn before, and a resumed run repeats it. Every sample takes the same count of numbers, one
-sample after the other, so that a batch in two halves gets what the whole batch would have got.
+the device or on what was drawn before, and a resumed run repeats it.
 """
 
 from collections.abc import Sequence

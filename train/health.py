@@ -255,11 +255,11 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         MEMORY, "warning", lambda s: s.now.memory_share > MEMORY_FULL,
-        "{r.memory_share:.0%} of the device's memory were in use, {r.memory_gib:.1f} GiB.",
+        "{r.memory_share:.0%} of the device's memory were taken, {r.memory_gib:.1f} GiB.",
         "The next larger multi-scale batch may not fit; it is then learned in parts, which takes longer.",
         "Lower --scale-max, or take half the --batch-size.",
     ),
-    Rule(MEMORY, "good", lambda s: s.now.memory_gib >= 0, "{r.memory_gib:.1f} GiB of memory were in use."),
+    Rule(MEMORY, "good", lambda s: s.now.memory_gib >= 0, "{r.memory_gib:.1f} GiB of memory were taken."),
 )  # fmt: skip
 """The whole judgement, by quantity; of each quantity the first rule that fits speaks."""
 

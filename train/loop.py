@@ -45,6 +45,8 @@ from salakseg.train.teacher import Ema
 from salakseg.train.validate import Validation
 from salakseg.train.watch import Watch, breakdown
 
+_SPOILT = "a weight is no longer finite"
+
 LOG_EVERY = 50
 """Steps between two records of the losses; reading them stops the device, so it is not done each step."""
 
@@ -211,9 +213,11 @@ class Trainer:
         )
         if self._scales_gradients or norm is None:
             self.optimizer.step()
+            broken = ~record["loss"].isfinite()  # a gradient too large for float16 is the scaler's daily business
         else:
             step_if_finite(self.optimizer, norm)
-            record["skipped_share"] = (~norm.detach().isfinite()).float()
+            broken = ~norm.detach().isfinite()
+        record["skipped_share"] = broken.float()
         self.ema.update(self.network)
         self.iteration += 1
         return record | {"gradient_norm": norm.detach() if norm is not None else record["loss"].new_zeros(())}
@@ -311,8 +315,8 @@ class Trainer:
 
     def _evaluate(self, log: RunLog) -> None:
         """Validates the moving average, and keeps it if it is the best so far."""
-        if anybody(not is_sound(self), self.fabric):  # running statistics may break in one process alone
-            self._broke("a weight is no longer finite", log)
+        if self._is_spoilt():
+            self._broke(_SPOILT, log)
             self._whole = True
             return
         best_before = self.validation.best_score
@@ -351,6 +355,12 @@ class Trainer:
         # With a gradient scaler an overflow now and then is the rule, and its step is skipped
         if (what := breakdown(means)) is not None and not (self._scales_gradients and is_sound(self)):
             self._broke(what, log)
+        elif means.get("skipped_share", 0.0) > 0 and self._is_spoilt():
+            self._broke(_SPOILT, log)  # such a step moves no weight, but running statistics, which label
+
+    def _is_spoilt(self) -> bool:
+        """Whether a weight is no number; all processes must ask, since running statistics may break in one alone."""
+        return anybody(not is_sound(self), self.fabric)
 
     def _broke(self, what: str, log: RunLog) -> None:
         """Goes back to the best network if the recipe lets it, or ends the run."""

@@ -17,6 +17,8 @@ from salakseg.classes import IGNORE_INDEX
 from salakseg.train.pseudo import Target
 from salakseg.train.settings import LossConfig
 
+_LEAST_DOUBT = 1e-6  # 1 - probability of the label
+
 
 @dataclass(frozen=True, slots=True)
 class LossParts:
@@ -51,7 +53,9 @@ def segmentation_loss(
         if config.ce > 0:
             ce = _weighted_mean(nll_BHW, _pixel_weights(label_BHW, valid_BHW, class_weights_K))
         if config.focal > 0:
-            focal_BHW = config.focal_alpha * (1 - torch.exp(-nll_BHW)) ** config.focal_gamma * nll_BHW
+            # A pixel that is quite sure would have an infinite slope at 0 where gamma is below 1
+            doubt_BHW = (-torch.expm1(-nll_BHW)).clamp(min=_LEAST_DOUBT)
+            focal_BHW = config.focal_alpha * doubt_BHW**config.focal_gamma * nll_BHW
             focal = _weighted_mean(focal_BHW, valid_BHW.float())
     if config.dice > 0:
         dice = dice_loss(logits_BKHW, label_BHW)

@@ -17,7 +17,8 @@ class Accumulation:
 
     Parts count by their patches. Within a part Dice is a mean over images, and a cross entropy one over the pixels that
     count there: where parts differ in how many do, a pixel of the fuller part counts less than in one piece. Batch
-    normalisation takes its statistics from a part alone. But for that the result is that of the whole batch.
+    normalisation takes its statistics from a part alone, and thresholds that the student's own pass adapts learn from
+    each part. But for that the gradient is that of the whole batch.
 
     Args:
         batch_size: Labelled patches a step in this process.
@@ -42,7 +43,7 @@ class Accumulation:
             optimizer: Whose gradients are cleared first.
 
         Returns:
-            Means over the parts; sums where a figure is a count by class.
+            Means over the parts, each as much as the others; sums where a figure is a count by class.
 
         Raises:
             TrainingError: Not even the smallest parts fit.

@@ -90,14 +90,17 @@ class Reading:
 def readings_of(records: Sequence[Record]) -> list[Reading]:
     """The readings of a whole log, one for each evaluation, by rising iteration."""
     ends = sorted({int(record["iteration"]) for record in records if record["kind"] == "val"})
+    places = {record["iteration"]: place for place, record in enumerate(records) if record["kind"] == "val"}
     readings: list[Reading] = []
-    before = -1
+    before, begin = -1, 0
     for end in ends:
-        own = [record for record in records if before < record["iteration"] <= end]
-        # What is written on a rollback belongs to the steps that come after it
-        back = any(_event(record) == ROLLBACK for record in records if before <= record["iteration"] < end)
-        readings.append(_reading(end, own, back))
-        before = end
+        own = [(place, record) for place, record in enumerate(records) if before < record["iteration"] <= end]
+        # A rollback at an evaluation is written after it, one where the numbers broke before the next one
+        back = [place for place in range(begin, places[end]) if _event(records[place]) == ROLLBACK]
+        # What the steps before it said is of weights that are gone
+        since = [r for place, r in own if r["kind"] != "train" or place >= max(back, default=0)]
+        readings.append(_reading(end, since, bool(back)))
+        before, begin = end, places[end]
     return readings
 
 

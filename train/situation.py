@@ -121,7 +121,7 @@ class Situation:
 
     @property
     def blamed(self) -> bool:
-        """Whether self-training can have a part in what is seen now: it teaches, and nothing fell before it began."""
+        """Whether self-training can have a part in what is seen now: it teaches, and the fall is not older than it."""
         return self.course.selftraining is True and self.course.weight != 0 and not self.course.fell_before_start
 
     def causes(self, *beside: str) -> str:

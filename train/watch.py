@@ -1,7 +1,8 @@
 """The watch: at every evaluation it gathers what is known of the run, says what is wrong, and acts where it may.
 
 Read `Watch.evaluated`. What it judges by are the records of the run's log, those that `salakseg diagnose` reads later:
-a run that is gone on with, or looked at afterwards, is judged as the running one was.
+a run that is gone on with, or looked at afterwards, is judged as the running one was, but for the steps between the
+last record and an interruption, which are in no record.
 """
 
 import math
