@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_PANELS = 36
-"""Classes in the chart of thresholds; of a longer class map those that are predicted most."""
+"""Classes in the chart of thresholds; of a longer class map the first."""
 
 _COLUMNS = 3
 _WIDTH = 7.0

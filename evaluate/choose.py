@@ -31,15 +31,18 @@ def choose_variant(subject: Subject, index: PatchIndex, unit: UnitKind, bar: Bar
         A sentence on what was chosen.
 
     Raises:
-        DataError: There is no validation part.
+        DataError: There is no validation part, or no labelled pixel in it.
         CheckpointError: The checkpoint cannot be written, or was changed meanwhile.
     """
     patches = _val_patches(subject, index)
     with bar("choosing on val") as progress:
         evaluation = evaluate([subject], index, patches, progress=progress)
+    if not evaluation.counts_PVKK.any():
+        raise DataError(f"{index.root} has no labelled pixel in the val part, so no variant can be chosen on it.")
     best = analyse(evaluation, [subject], unit=unit).best
     before = subject.variant
-    subject.variant = before if best.is_subject else best.way.variant
+    chosen = best.way.variant
+    subject.variant = before if best.is_subject else subject.checkpoint.choose(chosen.weights, chosen.heads)
     on = counted(len(patches), "val patch", "val patches")
     if subject.variant == subject.checkpoint.variant:
         return f"On {on} nothing beats what the checkpoint prefers already: {before.text}."

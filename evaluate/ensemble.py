@@ -119,11 +119,7 @@ class _Pass:
         self.classes = len(first.checkpoint.classes)
         self.samples = samples
         own = [Row(number, Way(subject.variant)) for number, subject in enumerate(subjects)]
-        others = [
-            Row(0, way)
-            for way in ways_of(first.heads, tta)
-            if way.tta or (way.variant.weights, way.variant.heads) != (first.variant.weights, first.variant.heads)
-        ]
+        others = [Row(0, way) for way in self._ways(first, tta) if way.tta or way.variant != first.variant]
         self.rows = (own[0], *others, *own[1:], *([Row(None, own[0].way)] if ensemble else []))
         self._own_rows = own
         self.photos: dict[Photo, int] = {}
@@ -134,12 +130,21 @@ class _Pass:
         self.labeller = ConfidenceTally(self.classes)
         settings = first.checkpoint.recipe.get("selftraining", {})
         student_labels = settings.get("enabled", False) and settings.get("labeller") == "student"
-        self.labeller_weights: Weights = "student" if student_labels else "ema"
-        heads = first.heads
+        kept = first.checkpoint.kept_weights
+        self.labeller_weights: Weights = "student" if student_labels and "student" in kept else "ema"
         self.disagreement: dict[Weights, DisagreementTally] = (
-            {"ema": DisagreementTally(heads), "student": DisagreementTally(heads)} if heads > 1 else {}
+            {whose: DisagreementTally(first.heads) for whose in kept} if first.heads > 1 else {}
         )
         self.worst = WorstPatches(self.classes)
+
+    @staticmethod
+    def _ways(first: Subject, tta: bool) -> list[Way]:
+        """Every way to use a checkpoint; its own variant is used at its own temperature, as predict uses it."""
+        own = first.variant
+        return [
+            replace(way, variant=own) if (way.variant.weights, way.variant.heads) == (own.weights, own.heads) else way
+            for way in ways_of(first.heads, tta, first.checkpoint.kept_weights)
+        ]
 
     def run(
         self, index: PatchIndex, patches: Sequence[Patch], progress: Callable[[int, int], None] | None
@@ -176,8 +181,7 @@ class _Pass:
         disagreement_B = np.zeros(len(batch))
         for number, subject in enumerate(self.subjects):
             image_BCHW = to_input(batch, subject.device, subject.checkpoint.mean, subject.checkpoint.std)
-            weights: tuple[Weights, ...] = ("ema", "student") if number == 0 else (subject.variant.weights,)
-            for whose in weights:
+            for whose in subject.checkpoint.kept_weights if number == 0 else (subject.variant.weights,):
                 logits = forward(subject.model(whose), image_BCHW, subject.name)
                 opinions = Opinions.of(logits)
                 found |= self._found(number, whose, opinions)
@@ -228,12 +232,12 @@ class _Pass:
         """Class ids of the rows with flips and turns."""
         first = self.subjects[0]
         found: dict[Row, Tensor] = {}
-        for weights in ("ema", "student"):
+        for weights in first.checkpoint.kept_weights:
             rows = [row for row in self.rows if row.way.tta and row.way.variant.weights == weights]
             if not rows:
                 continue
             image_BCHW = to_input(batch, first.device, first.checkpoint.mean, first.checkpoint.std)
-            mean = TurnedMean([row.way.variant.heads for row in rows])
+            mean = TurnedMean({row.way.variant.heads: row.way.variant.temperature for row in rows})
             for turns, flip in TURNS:
                 mean.add(forward(first.model(weights), turn(image_BCHW, turns, flip), first.name), turns, flip)
             for row in rows:

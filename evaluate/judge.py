@@ -199,6 +199,7 @@ def _report(
         way=Way(first.variant),
         iteration=first.checkpoint.iteration,
         recipe=first.checkpoint.recipe_name,
+        validation=first.checkpoint.evaluation,
         target=target,
         history=history,
         diagnosis=diagnose(history) if history.val_miou else None,

@@ -1,7 +1,7 @@
 """The report on one checkpoint: everything that its tables, pictures and files are made of."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -22,7 +22,7 @@ from salakseg.evaluate.variants import Way
 Split = Literal["test", "val"]
 
 SCHEMA = "salakseg.report"
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,6 +40,7 @@ class Report:
             data was not at hand for measuring.
         iteration: Training iteration of the checkpoint, if known.
         recipe: Name of the recipe, if known.
+        validation: The checkpoint's own `evaluation`.
         target: What to compare with, if anything.
         data: Name of the folder of the patches that were measured, if any were; without what lies above it, since
             reports are passed on.
@@ -61,6 +62,7 @@ class Report:
     findings: Findings | None = None
     iteration: int | None = None
     recipe: str | None = None
+    validation: Mapping[str, Any] = field(default_factory=dict)
     target: Target | None = None
     data: str | None = None
     history: TrainingHistory | None = None
@@ -162,11 +164,12 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The whole report as plain values, the content of report.json.
 
-        Schema version 2. Arrays run over the classes in the order of their ids, figures run from 0 to 1, intervals are
+        Schema version 3. Arrays run over the classes in the order of their ids, figures run from 0 to 1, intervals are
         ``{low, high}`` and hold 95 %, and None stands for undefined.
 
-        - ``schema``, ``version``: "salakseg.report", 2
+        - ``schema``, ``version``: "salakseg.report", 3
         - ``title``, ``split``, ``patches``, ``stored``, ``iteration``, ``recipe``, ``data``, ``notes``: `Report`
+        - ``validation``: what the checkpoint says of its own validation, by which it is known again
         - ``variant``: ``{weights, heads, temperature, tta, text}``, see `Way`
         - ``classes``: ``{id, name, color: [r, g, b]}`` each
         - ``confusion``: pixels [K][K], rows = truth, columns = prediction
@@ -194,6 +197,7 @@ class Report:
             "stored": self.stored,
             "iteration": self.iteration,
             "recipe": self.recipe,
+            "validation": dict(self.validation),
             "data": self.data,
             "notes": list(self.notes),
             "classes": self.class_map.to_records(),

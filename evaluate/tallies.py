@@ -72,7 +72,7 @@ class ConfidenceTally:
         coarse_BHW = bin_BHW.div_(BINS // RELIABILITY_BINS, rounding_mode="floor").add_(image_B11 * RELIABILITY_BINS)
         size = images * RELIABILITY_BINS
         coarse = coarse_BHW.masked_fill_(ignored_BHW, size).view(-1)
-        sums = torch.bincount(coarse, confidence_BHW.reshape(-1).double(), minlength=size + 1)[:size]
+        sums = torch.bincount(*_exact(coarse, confidence_BHW.reshape(-1)), minlength=size + 1)[:size]
         by_bin = bins.sum(axis=1).reshape(images, RELIABILITY_BINS, -1, 2).sum(axis=2)
         confidence = sums.view(images, RELIABILITY_BINS).cpu().numpy()
         reliability = np.stack([by_bin.sum(axis=-1), by_bin[..., 1], confidence], axis=-1).astype(np.float64)
@@ -99,6 +99,13 @@ class ConfidenceTally:
     def reliability_PB3(self) -> NDArray[np.float64]:
         """[P, 15, 3] pixels, right pixels and summed confidence by photo and coarse bin of confidence."""
         return np.stack(self._reliability)
+
+
+def _exact(cell_N: Tensor, value_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Cells and their values in float64, on the CPU where the device has none."""
+    if value_N.device.type == "mps":
+        cell_N, value_N = cell_N.cpu(), value_N.cpu()
+    return cell_N, value_N.double()
 
 
 class DisagreementTally:
@@ -131,7 +138,7 @@ class DisagreementTally:
                 self._different[other, one] += different
         split_BHW = (winners_BNHW != winners_BNHW[:, :1]).any(dim=1) & valid_BHW
         share_B: NDArray[np.float64] = (
-            (split_BHW.sum(dim=(1, 2)) / valid_BHW.sum(dim=(1, 2)).clamp(min=1)).double().cpu().numpy()
+            (split_BHW.sum(dim=(1, 2)) / valid_BHW.sum(dim=(1, 2)).clamp(min=1)).cpu().double().numpy()
         )
         return share_B
 

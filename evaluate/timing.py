@@ -45,7 +45,7 @@ def cost_of(subject: Subject, way: Way, image_BCHW: Tensor) -> Cost:
 def _run(subject: Subject, way: Way, image_BCHW: Tensor) -> None:
     model, variant = subject.model(way.variant.weights), way.variant
     if way.tta:
-        mean = TurnedMean([variant.heads])
+        mean = TurnedMean({variant.heads: variant.temperature})
         for turns, flip in TURNS:
             mean.add(forward(model, turn(image_BCHW, turns, flip), subject.name), turns, flip)
         prob_BKHW = mean.probabilities(variant.heads)

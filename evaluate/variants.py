@@ -3,7 +3,7 @@
 Axes: B image, N head, K class, H row, W column.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,19 +128,17 @@ class TurnedMean:
     """The mean of probabilities over flips and turns, for several ways at a time.
 
     Args:
-        ways: See `combine_heads`.
-        temperature: See `combine_heads`.
+        temperatures: Of each way, see `combine_heads`.
     """
 
-    def __init__(self, ways: Sequence[str], temperature: float = 1.0) -> None:
-        self._ways = ways
-        self._temperature = temperature
+    def __init__(self, temperatures: Mapping[str, float]) -> None:
+        self._temperatures = temperatures
         self._sums: dict[str, Tensor] = {}
 
     def add(self, logits: Logits, turns: int, flip: bool) -> None:
         """Adds what the network says of a turned image."""
-        for way in self._ways:
-            prob = turn_back(combine_heads(logits, way, self._temperature), turns, flip)
+        for way, temperature in self._temperatures.items():
+            prob = turn_back(combine_heads(logits, way, temperature), turns, flip)
             self._sums[way] = self._sums[way] + prob if way in self._sums else prob
 
     def probabilities(self, way: str) -> Tensor:

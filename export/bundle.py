@@ -79,12 +79,16 @@ def write_bundle(
 
     Raises:
         CheckpointError: The checkpoint cannot be used.
-        ExportError: The model is of another checkpoint, the folder exists, or the disk is full.
+        ExportError: The model is of another checkpoint, or of the student where the bundle is to be lean; the folder
+            exists, or the disk is full.
     """
     check_folder(folder, overwrite)
     checkpoint = load_checkpoint(checkpoint_path)
     source = sha256_of(checkpoint_path)
-    if read_onnx(model).metadata.get(keys.SOURCE) != source:
+    told = read_onnx(model).metadata
+    if lean and told["salakseg.weights"] != "ema":
+        raise ExportError("A lean bundle holds the moving average alone; add --weights ema, or leave --lean out.")
+    if told.get(keys.SOURCE) != source:
         raise ExportError(f"{model} was not exported from {checkpoint_path} as it is now; export it anew.")
     try:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
@@ -117,10 +121,8 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         raise ExportError(f"{folder} is the folder that you are in, or above it; name a new one, such as release.")
     if is_bundle(above):
         raise ExportError(f"{folder} would lie in another bundle, {above}; name a folder elsewhere.")
-    try:
-        tempfile.TemporaryDirectory(prefix=".salakseg-", dir=above).cleanup()
-    except OSError as error:
-        raise ExportError(f"The folder of {folder} cannot be written to; name one elsewhere.") from error
+    if not replacing.may_write(above):
+        raise ExportError(f"The folder of {folder} cannot be written to; name one elsewhere.")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / CONFIG).is_file():
@@ -164,7 +166,7 @@ def _write_checkpoint(checkpoint: Checkpoint, source: str, folder: Path, lean: b
     plain |= {
         "network": checkpoint.network.published(),
         "recipe": published_recipe(checkpoint.recipe),
-        "variant": checkpoint.variant.to_dict(),
+        "variant": (checkpoint.choose("ema") if lean else checkpoint.variant).to_dict(),
     }
     config = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "source_sha256": source, "checkpoint": plain}
     tensors: dict[str, Tensor] = {

@@ -3,13 +3,13 @@
 torch is imported only when there is something to convert.
 """
 
-import os
 from pathlib import Path
 
 from salakseg.errors import ExportError
 from salakseg.network.digest import sha256_of
 from salakseg.network.metadata import SOURCE, VERSIONS
 from salakseg.network.variant import Weights
+from salakseg.replacing import may_write
 
 
 def cached_onnx(
@@ -37,7 +37,7 @@ def cached_onnx(
     asked = "".join(f".{part}" for part in (tile, weights, heads) if part is not None)
     checkpoint = checkpoint.resolve()  # a bundle may be named "."
     path = checkpoint.with_name(f"{checkpoint.name}{asked}.cache.onnx")
-    if not os.access(checkpoint.parent, os.W_OK):
+    if not may_write(checkpoint.parent):
         path = _users_cache(checkpoint) / f"{source[:16]}{asked}.cache.onnx"
     if path.is_file() and _is_current(path, source):
         return path, False

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from salakseg.export.parity import Parity, measure
 from salakseg.export.settings import ExportSettings
 from salakseg.export.source import Source, no_data, open_source
 from salakseg.network.metadata import PARITY
+from salakseg.replacing import may_write
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def _check_place(out: Path, checkpoint_path: Path, overwrite: bool) -> None:
         raise ExportError(f"{out} is no name for the exported file; give it one that ends in .onnx.")
     if not out.parent.is_dir():
         raise ExportError(f"The folder of {out} does not exist; make it first.")
-    if not os.access(out.parent, os.W_OK):
+    if not may_write(out.parent):
         raise ExportError(f"The folder of {out} cannot be written to; name a file elsewhere with --out.")
 
 

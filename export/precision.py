@@ -53,7 +53,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     copy.CopyFrom(model)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of values that become 0: weights below 6e-8 are none
+            warnings.simplefilter("ignore")  # of values too small for it, which become 6e-8
             half = float16.convert_float_to_float16(
                 copy,
                 keep_io_types=True,

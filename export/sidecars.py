@@ -16,6 +16,7 @@ from salakseg.export.stac import stac_item
 from salakseg.mapping.files import put_bytes
 from salakseg.network import metadata as keys
 from salakseg.network.checkpoint import Checkpoint
+from salakseg.network.config import file_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ def data_text(checkpoint: Checkpoint) -> str:
         return ""
     folders = len({row[0] for row in checkpoint.split})
     parts = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-    named = Path(checkpoint.data_root).name
+    named = file_name(checkpoint.data_root.rstrip("\\/"))
     where = f" of `{named}`" if named and "`" not in named else ""
     return f"Data{where}: photos of {folders} folder{'s' * (folders != 1)}: {parts}."
 
@@ -144,5 +145,6 @@ def data_text(checkpoint: Checkpoint) -> str:
 def _is_on(report: dict[str, Any], checkpoint: Checkpoint) -> bool:
     """Whether a report's figures are those of a checkpoint, as far as both tell."""
     names = tuple(one["name"] for one in report["classes"])
-    training = (report["recipe"], report["iteration"])
-    return names == checkpoint.class_map.names and training == (checkpoint.recipe_name, checkpoint.iteration)
+    training = (report["recipe"], report["iteration"], report.get("validation"))
+    own = (checkpoint.recipe_name, checkpoint.iteration, checkpoint.evaluation)
+    return names == checkpoint.class_map.names and training == own

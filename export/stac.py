@@ -88,6 +88,8 @@ def _properties(model: OnnxFile, name: str) -> dict[str, Any]:
         },
         "mlm:input": [_input(model)],
         "mlm:output": [_output(port, about[keys.CLASSES]) for port in model.outputs],
+        # Bands that an input names must be told here, or by an extension; the asset has them as well
+        "bands": _bands(),
         "file:size": model.bytes,
     } | ({} if about[keys.GSD] is None else {"gsd": about[keys.GSD]})
 
@@ -126,7 +128,7 @@ def _output(port: Port, classes: list[dict[str, Any]]) -> dict[str, Any]:
         "classification:classes": [
             {
                 "value": one["id"],
-                "name": one["name"],
+                "name": _slug(one),
                 "description": one["name"],
                 "color_hint": "".join(f"{part:02X}" for part in one["color"]),
             }
@@ -136,6 +138,15 @@ def _output(port: Port, classes: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _slug(one: dict[str, Any]) -> str:
+    """A class's name in letters, digits, - and _, as the extension of classes has it."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", one["name"]).strip("-") or f"class-{one['id']}"
+
+
+def _bands() -> list[dict[str, str]]:
+    return [{"name": color} for color in COLORS]
+
+
 def _asset(model: OnnxFile) -> dict[str, Any]:
     return {
         "href": f"./{model.path.name}",
@@ -143,7 +154,7 @@ def _asset(model: OnnxFile) -> dict[str, Any]:
         "type": "application/octet-stream; framework=onnx; profile=onnx",
         "roles": ["mlm:model", "mlm:weights", "data"],
         "mlm:artifact_type": "onnx",
-        "bands": [{"name": color} for color in COLORS],  # STAC 1.1 allows them here, not among an item's properties
+        "bands": _bands(),
         "file:size": model.bytes,
     }
 

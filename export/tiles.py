@@ -86,7 +86,7 @@ class RunData:
         return self._without_labels(_evenly(self.index.patches, most), sides)[:most]
 
     def training_tiles(self, sides: Sides, most: int) -> list[Tile]:
-        """Tiles of the patches that the network learnt from, labelled and unlabelled in turn, never of held-out ones.
+        """Tiles of the patches that the network learnt from, as many labelled as unlabelled, never of held-out ones.
 
         Raises:
             ExportError: There are none.

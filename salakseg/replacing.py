@@ -1,7 +1,8 @@
-"""Giving a finished file or folder its name, also on Windows, where no file is replaced that is open."""
+"""Where files can be made, and giving a finished one its name, also on Windows, where none is replaced that is open."""
 
 import errno
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,6 +23,15 @@ class FileInUseError(SalaksegError, PermissionError):
             f"{self.filename} cannot be replaced ({self.strerror}); close it in other programs, see that its "
             "folder may be written to, and run the command again."
         )
+
+
+def may_write(folder: Path) -> bool:
+    """Whether a file can be made in a folder; tried, since Windows calls every folder writable."""
+    try:
+        tempfile.TemporaryDirectory(prefix=".salakseg-", dir=folder).cleanup()
+    except OSError:
+        return False
+    return True
 
 
 def replace(old: Path | str, new: Path | str) -> None:

@@ -14,11 +14,12 @@ from rasters import read_map
 
 import salakseg.export.bundle as bundle_module
 from salakseg.classes import SALAK, ClassMap
-from salakseg.errors import CheckpointError, ExportError
+from salakseg.errors import CheckpointError, EngineError, ExportError
 from salakseg.export.bundle import write_bundle
 from salakseg.export.onnx import export_onnx
 from salakseg.network.checkpoint import load_checkpoint, save_checkpoint
 from salakseg.network.digest import sha256_of
+from salakseg.network.variant import Variant
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +70,40 @@ def test_a_lean_one_holds_the_average_in_half_precision(
     sizes = [(folder / "weights.safetensors").stat().st_size for folder in (lean, bundle)]
     assert sizes[0] < 0.3 * sizes[1]
     before, after = load_checkpoint(tiny_checkpoint), load_checkpoint(lean)
-    assert after.student.keys() == after.ema.keys() == before.ema.keys()
+    assert after.ema.keys() == before.ema.keys()
     for key, value in before.ema.items():
         assert after.ema[key].dtype == value.dtype
         torch.testing.assert_close(after.ema[key], value, rtol=1e-3, atol=1e-4)
-    after.build("student")
+    assert not after.student
+    with pytest.raises(EngineError, match="holds the moving average alone; leave --weights student out"):
+        after.choose("student")
+    write_scene(tmp_path / "field.tif", 60, 60)
+    asked = ["--model", lean, "--weights", "student", "--device", "cpu"]
+    done = command("predict", tmp_path / "field.tif", "--out", tmp_path / "map.tif", *asked, status=1)
+    assert "moving average alone" in " ".join(done.output.split())
+
+
+def test_a_report_on_a_lean_one_has_the_average_s_rows_alone(
+    tiny_checkpoint: Path, model: Path, plantation: Path, tmp_path: Path
+) -> None:
+    lean = write_bundle(tiny_checkpoint, model, tmp_path / "lean", lean=True)
+    command("report", lean, "--data-root", plantation, "--out", tmp_path / "report", "--tta")
+    record = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
+    assert {variant["variant"]["weights"] for variant in record["findings"]["variants"]} == {"ema"}
+    assert len(record["findings"]["variants"]) == 14
+
+
+def test_what_would_not_open_is_not_bundled(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    for flags, words in (
+        (["--outputs", "argmax"], "--outputs argmax is for --out"),
+        (["--lean", "--weights", "student"], "--lean keeps the moving average alone"),
+    ):
+        done = command("export", tiny_checkpoint, "--bundle", tmp_path / "release", *flags, status=2)
+        assert words in " ".join(done.output.replace("│", " ").split())
+    student = export_onnx(tiny_checkpoint, tmp_path / "student.onnx", settings(variant=Variant("student")), quick=True)
+    with pytest.raises(ExportError, match="A lean bundle holds the moving average alone"):
+        write_bundle(tiny_checkpoint, student.path, tmp_path / "release", lean=True)
+    assert not (tmp_path / "release").exists()
 
 
 def test_predict_and_info_take_the_folder(bundle: Path, model: Path, tmp_path: Path) -> None:
@@ -164,6 +194,7 @@ def test_it_comes_with_the_report(tiny_checkpoint: Path, model: Path, tmp_path: 
     (tmp_path / "report").mkdir()
     report = measured_report().to_dict() | {
         "recipe": checkpoint.recipe_name, "classes": checkpoint.classes, "iteration": checkpoint.iteration,
+        "validation": checkpoint.evaluation,
     }  # fmt: skip
     (tmp_path / "report" / "report.json").write_text(json.dumps(report), encoding="utf-8")
     (tmp_path / "report" / "report.html").write_text("<p>report</p>", encoding="utf-8")

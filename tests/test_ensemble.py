@@ -299,6 +299,22 @@ def test_another_checkpoint_is_measured_at_its_own_temperature(
     np.testing.assert_array_equal(beside.counts_PVKK[:, -1], alone.counts_PVKK[:, 0])
 
 
+def test_flips_and_turns_of_its_own_variant_are_at_its_own_temperature(
+    pair: list[Path], index: PatchIndex, patches: tuple[Patch, ...], tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(pair[0])
+    checkpoint.variant = Variant("ema", "prob", 0.06)
+    save_checkpoint(checkpoint, tmp_path / "cold.pt")
+    turned = evaluate(open_subjects([tmp_path / "cold.pt"], CPU), index, patches, tta=True)
+    own = turned.counts_PVKK[:, row_of(turned, 0, "ema", "prob", True)].sum(axis=0)
+    cold, plain = (
+        matrix_by(TurnedEngine(TorchEngine(path, "cpu", SIDE, "ema", "prob")), index, patches)
+        for path in (tmp_path / "cold.pt", pair[0])
+    )
+    nearly_equal(own, cold)
+    assert np.abs(cold - plain).sum() > 4e-3 * plain.sum()
+
+
 def test_pictures_show_the_worst_patches(
     subjects: list[Subject], index: PatchIndex, patches: tuple[Patch, ...], evaluation: Evaluation
 ) -> None:

@@ -96,12 +96,12 @@ def test_turning_back_undoes_the_turn(turns: int, flip: bool) -> None:
 
 def test_the_mean_over_turns_of_a_network_that_does_not_mind_is_its_answer() -> None:
     logits = some_logits()
-    mean = TurnedMean(["mean", "vote"])
+    mean = TurnedMean({"mean": 2.0, "vote": 1.0})
     for turns, flip in TURNS:
         turned = torch.stack([turn(head, turns, flip) for head in logits.heads_BNKHW.unbind(1)], dim=1)
         mean.add(Logits(turned, turned.mean(dim=1)), turns, flip)
-    for way in ("mean", "vote"):
-        torch.testing.assert_close(mean.probabilities(way), combine_heads(logits, way))
+    for way, temperature in (("mean", 2.0), ("vote", 1.0)):
+        torch.testing.assert_close(mean.probabilities(way), combine_heads(logits, way, temperature))
 
 
 # ---- what a checkpoint prefers

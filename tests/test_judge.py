@@ -155,6 +155,17 @@ def test_a_temperature_is_stored_and_calibrates(too_sure: Path, tmp_path: Path) 
     assert "majority vote has no temperature" in refused.output and not (tmp_path / "x").exists()
 
 
+def test_a_fitted_temperature_outlives_the_choice_of_a_default(too_sure: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(too_sure)
+    for weights in (checkpoint.ema, checkpoint.student):
+        key = next(key for key in weights if key.startswith("heads.0.") and len(weights[key]) == 7 and "bias" in key)
+        weights[key] = -weights[key]  # the first head takes everything for the rarest class
+    checkpoint.variant = Variant("ema", "mean", 3.0)
+    save_checkpoint(checkpoint, too_sure)
+    command("report", too_sure, "--write-default", "--heads", "1", "--out", tmp_path / "report")
+    assert load_checkpoint(too_sure).variant == Variant("ema", "mean", 3.0)  # which beats the first head
+
+
 def test_without_a_val_part_nothing_is_chosen(copies: list[Path], tmp_path: Path) -> None:
     checkpoint = load_checkpoint(copies[0])
     checkpoint.split = [[folder, photo, "gap" if role == "val" else role] for folder, photo, role in checkpoint.split]
@@ -253,6 +264,9 @@ def test_masks_without_a_labelled_pixel_are_told(plantation: Path, copies: list[
         Image.fromarray(np.full((48, 48), 255, np.uint8)).save(mask)
     done = command("report", copies[0], "--data-root", tmp_path / "patches", "--out", tmp_path / "r", status=1)
     assert "no pixel in them is labelled" in done.output
+    place = ["--data-root", tmp_path / "patches", "--out", tmp_path / "r"]
+    done = command("report", copies[0], "--write-default", *place, status=1)
+    assert "no labelled pixel in the val part, so no variant can be chosen" in " ".join(done.output.split())
 
 
 def test_names_of_any_bytes_and_a_broken_log_cost_no_report(tiny_run: Path, tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_json_holds_the_matrix_and_its_figures(tmp_path: Path) -> None:
     report = odd_report()
     paths = write_report(report, tmp_path / "runs" / "report")
     record = json.loads(paths["report.json"].read_text(encoding="utf-8"))
-    assert (record["schema"], record["version"]) == ("salakseg.report", 2)
+    assert (record["schema"], record["version"]) == ("salakseg.report", 3)
     assert record["confusion"] == report.matrix.counts.tolist()
     assert record["metrics"] == report.metrics.to_dict()
     assert record == report.to_dict()

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from salakseg.errors import ExportError
 from salakseg.export.card import model_card
 from salakseg.export.onnx import export_onnx
 from salakseg.export.onnx_file import read_onnx
-from salakseg.export.sidecars import SidecarNames, check_sidecars, find_report, write_sidecars
+from salakseg.export.sidecars import SidecarNames, check_sidecars, data_text, find_report, write_sidecars
 from salakseg.export.stac import stac_item
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
 
@@ -91,7 +92,11 @@ def test_the_stac_item_is_valid(exported: Path, checkpoint: Checkpoint) -> None:
     ]  # fmt: skip
     assert output.result.shape == [-1, 7, TILE, TILE]
     classes = [(one.value, one.name, one.color_hint) for one in output.classes or ()]
-    assert classes[1] == (1, "Badan Air", "FF3232")
+    assert classes[1] == (1, "Badan-Air", "FF3232")
+    assert [one.description for one in output.classes or ()] == list(checkpoint.class_map.names)
+    # Bands that an input names: the extension's schema wants them among the properties, or an extension of their own
+    named = [band["name"] for band in record["properties"]["bands"]]
+    assert named == list(image.bands) == [band["name"] for band in record["assets"]["model"]["bands"]]
     assert len(classes) == 7
     assert properties.file_size == exported.stat().st_size
     assert properties.pretrained is False
@@ -172,19 +177,30 @@ def test_only_a_report_on_this_checkpoint_is_taken(
     copy.write_bytes(tiny_checkpoint.read_bytes())
     assert find_report(copy, checkpoint) is None
     path = run / "report" / "report.json"
-    report = measured_report().to_dict() | {"recipe": checkpoint.recipe_name, "classes": checkpoint.classes}
+    report = measured_report().to_dict() | {
+        "recipe": checkpoint.recipe_name, "classes": checkpoint.classes, "validation": checkpoint.evaluation,
+    }  # fmt: skip
     path.write_text(json.dumps(report | {"iteration": checkpoint.iteration + 1}), encoding="utf-8")
     assert find_report(copy, checkpoint) is None
     with pytest.raises(ExportError, match=r"is on another checkpoint than model\.onnx was made from"):
         write_sidecars(exported, checkpoint, path, names=SidecarNames("a", "b", "c"))
     path.write_text(json.dumps(report | {"iteration": checkpoint.iteration}), encoding="utf-8")
     assert find_report(copy, checkpoint) == path
+    other_seed = replace(checkpoint, evaluation=checkpoint.evaluation | {"matrix": [[1] * 7] * 7})
+    assert find_report(copy, other_seed) is None
     path.write_text("{}", encoding="utf-8")
     with pytest.raises(ExportError, match=r"report\.json is no report of salakseg"):
         write_sidecars(exported, checkpoint, path, names=SidecarNames("a", "b", "c"))
     assert sorted(file.name for file in exported.parent.iterdir()) == sorted(
         ["model.onnx", *SidecarNames.beside(exported).all]
     )
+
+
+@pytest.mark.parametrize("root", ["/home/rani/patches", "C:\\Users\\rani\\patches", "C:\\Users\\rani\\patches\\"])
+def test_of_a_place_only_the_last_folder_is_told(checkpoint: Checkpoint, root: str) -> None:
+    told = data_text(replace(checkpoint, data_root=root))
+    assert told.startswith("Data of `patches`: photos of ")
+    assert "rani" not in told
 
 
 def test_files_that_are_there_are_refused_first(exported: Path) -> None:

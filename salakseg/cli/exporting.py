@@ -64,6 +64,8 @@ def export(
         raise typer.BadParameter("--size is one size, --dynamic is any; give one of the two.")
     if lean and bundle is None:
         raise typer.BadParameter("--lean is for --bundle.")
+    if bundle is not None and outputs is Outputs.argmax:
+        raise typer.BadParameter("--outputs argmax is for --out: predict, which opens bundles, needs probabilities.")
     from salakseg.cli.model_paths import checkpoint_at
     from salakseg.export.settings import DEFAULT_SIZE, ExportSettings
     from salakseg.network.checkpoint import load_checkpoint
@@ -78,6 +80,8 @@ def export(
         precision=precision.value,
         licence=licence,
     )
+    if lean and settings.variant.weights == "student":
+        raise typer.BadParameter("--lean keeps the moving average alone; add --weights ema, or leave --lean out.")
     if bundle is not None:
         from salakseg.export.bundle import check_folder
 

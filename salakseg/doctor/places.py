@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from salakseg.doctor.finding import Finding, broken, good, warning
+from salakseg.replacing import may_write
 
 _SCARCE_GB, _FULL_GB = 10.0, 1.0  # a run keeps a few checkpoints of half a gigabyte, a pack of patches takes more
 
@@ -52,7 +53,7 @@ def runs_disk() -> Finding:
 def room(folder: Path, remedy: str) -> Finding:
     """Free space at a folder or the nearest one above it that exists, and whether it may be written to."""
     there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
+    if not there.is_dir() or not may_write(there):
         return broken(f"{folder} cannot be written: {there} is read-only or no folder", remedy)
     free_gb = shutil.disk_usage(there).free / 1e9
     told = f"{free_gb:,.1f} GB free at {folder}"

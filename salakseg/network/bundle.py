@@ -80,5 +80,4 @@ def read_bundle(folder: Path) -> dict[str, Any]:
     values["ema"] = {
         key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in values["ema"].items()
     }
-    values["student"] = values["student"] or dict(values["ema"])
     return values

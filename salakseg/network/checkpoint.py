@@ -15,7 +15,7 @@ from torch import Tensor
 
 from salakseg import replacing
 from salakseg.classes import ClassMap
-from salakseg.errors import CheckpointError, ClassMapError, first_line
+from salakseg.errors import CheckpointError, ClassMapError, EngineError, first_line
 from salakseg.network.bundle import read_bundle
 from salakseg.network.config import NetworkConfig
 from salakseg.network.model import Segmenter
@@ -40,7 +40,8 @@ class Checkpoint:
         classes: `ClassMap.to_records`.
         mean, std: Normalisation of red, green and blue on a scale of 0 to 1.
         patch_size: Side of the training crops in pixels.
-        student, ema: State dictionaries of the trained network and of its exponential moving average.
+        student, ema: State dictionaries of the trained network and of its exponential moving average; a lean bundle has
+            no student.
         recipe_name: Name of the recipe, such as ``phase2``.
         recipe: The resolved recipe as plain values.
         gsd_m: Ground sampling distance of the patches in metres a pixel, None if unknown.
@@ -87,15 +88,22 @@ class Checkpoint:
         """The classes that the network tells apart."""
         return ClassMap.from_records(self.classes, "the checkpoint's class map")
 
+    @property
+    def kept_weights(self) -> tuple[Weights, ...]:
+        """Whose weights there are; a lean bundle has the average's alone."""
+        return ("ema", "student") if self.student else ("ema",)
+
     def choose(self, weights: Weights | None = None, heads: str | None = None) -> Variant:
         """The checkpoint's own variant, changed where somebody asks for other weights or heads.
 
         Raises:
-            EngineError: The network has no such head.
+            EngineError: The network has no such head, or the student is asked for where only the average is left.
         """
         own = self.variant
         variant = Variant(own.weights if weights is None else weights, own.heads if heads is None else heads)
         check_heads(variant.heads, len(self.network.head_dropout))
+        if variant.weights not in self.kept_weights:
+            raise EngineError("This model holds the moving average alone; leave --weights student out.")
         # A temperature belongs to the variant that it was fitted on
         return own if (variant.weights, variant.heads) == (own.weights, own.heads) else variant
 

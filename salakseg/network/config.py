@@ -34,17 +34,17 @@ class NetworkConfig(BaseModel):
     def published(self) -> dict[str, Any]:
         """Plain values that can be given away: a file with encoder weights goes by its name, not by where it lay."""
         values = self.model_dump(mode="json")
-        return values | {"encoder_weights": _file_name(self.encoder_weights)}
+        return values | {"encoder_weights": file_name(self.encoder_weights)}
 
 
 def published_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """A resolved recipe as it can be given away, see `NetworkConfig.published`."""
     values = dict(recipe)
     if isinstance(network := values.get("network"), Mapping) and "encoder_weights" in network:
-        values["network"] = {**network, "encoder_weights": _file_name(str(network["encoder_weights"]))}
+        values["network"] = {**network, "encoder_weights": file_name(str(network["encoder_weights"]))}
     return values
 
 
-def _file_name(path: str) -> str:
+def file_name(path: str) -> str:
     """What stands behind the last separator, of whichever system the file lay on."""
     return re.split(r"[\\/]", path)[-1]
