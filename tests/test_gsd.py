@@ -5,6 +5,7 @@ Axes: B tiles, K classes, C red green blue, H rows, W columns.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from scipy import ndimage
 from salakseg.classes import SALAK, ClassMap
 from salakseg.errors import RasterError
 from salakseg.mapping import predict
+from salakseg.mapping.plan import Section
 from salakseg.mapping.predict import predict_map
+from salakseg.mapping.runner import Here
 from salakseg.mapping.settings import MapSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -252,11 +255,12 @@ def test_a_number_overrides_what_the_model_says(tmp_path: Path, gsd_m: float | N
     assert np.abs(seen_CHW - image_CHW.reshape(3, 32, 2, 32, 2).mean(axis=(2, 4))).max() <= 0.5001
 
 
-def test_an_unknown_place_is_not_resampled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", [{"crs": None}, {"transform": Affine.identity()}], ids=["no system", "no transform"])
+def test_an_unknown_place_is_not_resampled(tmp_path: Path, place: dict[str, Any]) -> None:
     from salakseg.mapping.opening import SourceOptions
 
     image_CHW = noise(32, 32)
-    source = write_raster(tmp_path / "o.tif", image_CHW, crs=None)
+    source = write_raster(tmp_path / "o.tif", image_CHW, **place)
     settings = MapSettings(overlap=0, source=SourceOptions(allow_no_crs=True))
     engine = ThresholdEngine(0.5, tile=32)
     predict_map(source, tmp_path / "map.tif", engine, settings)
@@ -485,3 +489,19 @@ def test_going_on_after_a_failure_makes_no_difference(
     summary = predict_map(source, out, engine, MapSettings(overlap=9, out_gsd=out_gsd), resume=True)
     assert out.read_bytes() == whole
     assert summary.resumed > 0
+
+
+def test_a_map_so_coarse_that_no_row_ends_in_a_piece_of_work(tmp_path: Path) -> None:
+    """As a cluster cuts the work, into few stripes each."""
+
+    class Pieces(Here):
+        def cut(self, sections: list[Section]) -> list[Section]:
+            return [replace(s, start=n, stop=n + 1) for s in sections for n in range(s.start, s.stop)]
+
+    source = write_raster(tmp_path / "o.tif", noise(300, 200))
+    settings = MapSettings(overlap=8, out_gsd=5.0)  # some four rows of tiles a row of the map
+    maps = []
+    for name, runner in (("plain", None), ("pieces", Pieces(ThresholdEngine(None, tile=32)))):
+        predict_map(source, tmp_path / f"{name}.tif", ThresholdEngine(None, tile=32), settings, runner=runner)
+        maps.append((tmp_path / f"{name}.tif").read_bytes())
+    assert maps[0] == maps[1]

@@ -3,6 +3,7 @@
 import csv
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import numpy as np
@@ -218,6 +219,10 @@ def test_a_gpu_that_cannot_be_used_is_told(field: Path, tmp_path: Path) -> None:
     assert "CPUExecutionProvider" in told
     assert "--device cpu" in told
     assert slower_than_wanted(EngineSpec(wanted.models, device="cpu"), engine) is None
+    on_the_gpu = SimpleNamespace(runs_on="ONNX Runtime 1.22, CUDAExecutionProvider; torch 2.11, NVIDIA H200")
+    assert slower_than_wanted(wanted, on_the_gpu) is None
+    one_falls_back = SimpleNamespace(runs_on="torch 2.11, NVIDIA H200; ONNX Runtime 1.22, CPUExecutionProvider")
+    assert slower_than_wanted(wanted, one_falls_back) is not None
 
 
 def test_another_flight_of_the_same_name_is_not_taken_for_mapped(field: Path, tmp_path: Path) -> None:

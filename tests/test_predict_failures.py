@@ -5,6 +5,7 @@ Axes: C red green blue, H rows, W columns.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,14 @@ from rasters import read_map, write_raster
 from small_engines import BrightnessEngine, FailingEngine, brightness_class, content, kept, random_rgb
 
 from salakseg.errors import RasterError
+from salakseg.mapping import finish
+from salakseg.mapping.assemble import assemble
 from salakseg.mapping.finish import Outputs
+from salakseg.mapping.layers import CONFIDENCE, PROBABILITIES
 from salakseg.mapping.opening import SourceOptions
 from salakseg.mapping.predict import predict_map
 from salakseg.mapping.settings import MapSettings
+from salakseg.mapping.stripes import StripeFolder
 from salakseg.mapping.summary import Progress
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -117,3 +122,26 @@ def test_a_stripe_that_did_not_fit_on_the_disk_is_never_taken_for_done(tmp_path:
         predict_map(source, tmp_path / "map.tif", BrightnessEngine(64))
     predict_map(source, tmp_path / "map.tif", BrightnessEngine(64), resume=True)
     np.testing.assert_array_equal(read_map(tmp_path / "map.tif"), brightness_class(image_CHW))
+
+
+@pytest.mark.parametrize(("wanted", "name"), [(CONFIDENCE, "confidence"), (PROBABILITIES, "prob")])
+def test_a_layer_that_was_cut_off_unnoticed_gets_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str, name: str
+) -> None:
+    """GDAL closes a file that did not fit on the disk without a word."""
+    source = write_raster(tmp_path / "o.tif", random_rgb(300, 400))
+    outputs = Outputs(tmp_path / "map.tif", tmp_path / "confidence.tif", tmp_path / "prob.tif")
+
+    def cut_off(stripes: StripeFolder, layer: str, path: Path, *arguments: Any) -> None:
+        assemble(stripes, layer, path, *arguments)
+        if layer == wanted:
+            content = path.read_bytes()
+            path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+
+    with monkeypatch.context() as patched, pytest.raises(RasterError, match=rf"{name}\.tif could not be written com"):
+        patched.setattr(finish, "assemble", cut_off)
+        predict_map(source, outputs, BrightnessEngine(64))
+    assert kept(tmp_path, "o.tif")
+    assert predict_map(source, outputs, BrightnessEngine(64), resume=True).tiles_run == 0
+    files = ["confidence.tif", "map.qml", "map.tif", "map.tif.aux.xml", "o.tif", "prob.tif"]
+    assert sorted(content(tmp_path)) == files

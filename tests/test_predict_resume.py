@@ -3,6 +3,7 @@
 Axes: B tiles, K classes, C red green blue, H rows, W columns.
 """
 
+import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from filelock import FileLock
 from numpy.typing import NDArray
 from rasters import read_map, write_raster
 from small_engines import (
@@ -32,10 +34,11 @@ from salakseg.mapping.finish import Outputs
 from salakseg.mapping.layers import ProbabilityType
 from salakseg.mapping.opening import SourceOptions
 from salakseg.mapping.predict import predict_map
+from salakseg.mapping.raster import Orthomosaic
 from salakseg.mapping.settings import MapSettings
 from salakseg.mapping.stretch import Stretch
 from salakseg.mapping.summary import Progress
-from salakseg.mapping.workplace import workplace_path
+from salakseg.mapping.workplace import is_unfinished, workplace_path
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -259,3 +262,44 @@ def test_a_stopped_map_that_another_process_goes_on_with_is_refused(stopped: tup
         refused(source, out, str(out), "another process", overwrite=True)
         other.communicate()
     assert predict_map(source, out, SmoothEngine(), resume=True).resumed > 0
+
+
+def test_nothing_is_left_where_a_lock_removes_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows; and an empty folder of a map is no unfinished one."""
+
+    class OwnFileRemoved(FileLock):
+        def _release(self) -> None:
+            super()._release()
+            Path(self.lock_file).unlink(missing_ok=True)
+
+    monkeypatch.setattr("salakseg.mapping.workplace.FileLock", OwnFileRemoved)
+    source = write_raster(tmp_path / "o.tif", random_rgb(60, 70))
+    predict_map(source, tmp_path / "map.tif", BrightnessEngine())
+    assert not workplace_path(tmp_path / "map.tif").exists()
+    workplace_path(tmp_path / "map.tif").mkdir()
+    assert not is_unfinished(tmp_path / "map.tif")
+    refused(source, tmp_path / "map.tif", "--overwrite", resume=True)
+
+
+def test_parts_of_the_same_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
+    parts = []
+    for number in (1, 2):
+        (tmp_path / f"flight{number}").mkdir()
+        parts.append(write_raster(tmp_path / f"flight{number}" / "ortho.tif", random_rgb(40, 50)))
+    stacked = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}"><ColorInterp>{color}</ColorInterp><SimpleSource>'
+        f'<SourceFilename relativeToVRT="1">flight{1 + (band == 2)}/ortho.tif</SourceFilename>'
+        f"<SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>"
+        for band, color in enumerate(("Red", "Green", "Blue"), 1)
+    )
+    vrt = tmp_path / "o.vrt"
+    vrt.write_text(f'<VRTDataset rasterXSize="50" rasterYSize="40">{stacked}</VRTDataset>')
+    with Orthomosaic(vrt, SourceOptions(allow_no_crs=True)) as orthomosaic:
+        state = orthomosaic.state()
+        assert set(state) == {"o.vrt", "flight1/ortho.tif", "flight2/ortho.tif"}
+        os.utime(parts[0], (1, 1))
+        assert orthomosaic.state() != state
+    settings = MapSettings(source=SourceOptions(allow_no_crs=True))
+    before = parts[0].read_bytes()
+    refused(vrt, parts[0], "ortho.tif is a part of", settings=settings, overwrite=True)
+    assert parts[0].read_bytes() == before

@@ -13,7 +13,7 @@ import pytest
 from helpers import command, write_scene, write_tiny_onnx
 
 from salakseg.errors import EngineError
-from salakseg.network import sessions
+from salakseg.network import processor, sessions
 from salakseg.network.sessions import nvidia_driver_present, open_session, why_not
 
 CPU = "CPUExecutionProvider"
@@ -104,7 +104,7 @@ def test_predict_tells_of_the_fallback_and_goes_on(model: Path, tmp_path: Path) 
 
 def test_threads_follow_what_the_process_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quota = tmp_path / "cpu.max"
-    monkeypatch.setattr(sessions, "_CGROUP_QUOTA", quota)
+    monkeypatch.setattr(processor, "_CGROUP_QUOTA", quota)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     assert sessions._threads() == 0, "every physical core, as ONNX Runtime counts them"

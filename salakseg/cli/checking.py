@@ -74,7 +74,7 @@ def stats(
         scan = scan_patches(index, class_map, progress=progress)
     found = stats_of(scan, split)
     if as_json:
-        print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
     else:
         stdout.print(render_stats(found, root.absolute().name))
 

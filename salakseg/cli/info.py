@@ -26,7 +26,7 @@ def info(
     try:
         about = describe(model)
         if as_json:
-            print(json.dumps(about, indent=1, ensure_ascii=False))
+            print(json.dumps(about, indent=1))
         else:
             _show(about)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:

@@ -1,6 +1,5 @@
 """Which models, on which device: from the flags to something that can be opened, here or on a cluster."""
 
-import os
 from pathlib import Path
 
 from salakseg.cli.choices import MapDevice
@@ -10,6 +9,7 @@ from salakseg.errors import EngineError
 from salakseg.network.bundle import MODEL
 from salakseg.network.metadata import Told
 from salakseg.network.opening import EngineSpec, ModelFile
+from salakseg.network.processor import usable_cores
 from salakseg.network.variant import Weights
 from salakseg.starter import LIMITS, starter_model
 from salakseg.starter import NAME as STARTER
@@ -110,4 +110,4 @@ def _as_file(file: ModelFile, device: str, tile: int | None, weights: Weights | 
 
 
 def _threads(workers: int | None) -> int:
-    return 0 if workers is None else max(1, (os.cpu_count() or 1) // workers)
+    return 0 if workers is None else max(1, usable_cores() // workers)

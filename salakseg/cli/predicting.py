@@ -272,13 +272,13 @@ def _in_megapixels(bar: Callable[[float, float, str], None]) -> "Callable[[Progr
 @contextmanager
 def _kept(out: Path, resume: bool) -> Iterator[None]:
     """Tells of the finished part of a map that was interrupted, whatever the reason."""
-    from salakseg.mapping.workplace import workplace_path
+    from salakseg.mapping.workplace import is_unfinished
 
-    before = workplace_path(out).exists()
+    before = is_unfinished(out)
     try:
         yield
     except BaseException:
-        if workplace_path(out).exists() and (resume or not before):
+        if is_unfinished(out) and (resume or not before):
             say(f"what is finished of {out} is kept; repeat the command with --resume to go on")
         raise
 

@@ -15,7 +15,7 @@ from salakseg.mapping.files import check_output, check_source, refuse_twice
 from salakseg.mapping.finish import Outputs
 from salakseg.mapping.opening import SourceOptions, without_place
 from salakseg.mapping.summary import MapSummary
-from salakseg.mapping.workplace import workplace_path
+from salakseg.mapping.workplace import is_unfinished
 
 RASTERS = (".tif", ".tiff", ".vrt")
 """Ends of the names of the orthomosaics that are looked for in a folder."""
@@ -78,7 +78,7 @@ def plan_products(orthomosaics: list[Path], wanted: Products, *, overwrite: bool
 
 def _checked(task: Task, overwrite: bool, resume: bool) -> Task:
     rasters = task.outputs.by_layer.values()
-    unfinished = resume and workplace_path(task.outputs.classes).exists()
+    unfinished = resume and is_unfinished(task.outputs.classes)
     mapped = resume and not (overwrite or unfinished) and all(path.exists() for path in rasters)
     for path in () if mapped else rasters:
         check_output(path, task.source, overwrite or unfinished)
@@ -157,7 +157,11 @@ def _sources(orthomosaics: list[Path]) -> list[Path]:
 
 def _in_folder(folder: Path) -> list[Path]:
     """The orthomosaics of a folder: no maps of ours, and no files that a VRT beside them joins."""
-    rasters = sorted(file for file in folder.iterdir() if file.suffix.lower() in RASTERS and file.is_file())
+    rasters = sorted(  # what begins with ._ is a Mac's note on a file
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in RASTERS and file.is_file() and not file.name.startswith("._")
+    )
     parts: set[Path] = set()
     ours: set[Path] = set()
     for raster in rasters:

@@ -19,8 +19,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from rasterio.errors import RasterioError
+
 from salakseg import __version__
-from salakseg.errors import ClusterError, SalaksegError
+from salakseg.errors import ClusterError, RasterError, SalaksegError
 from salakseg.mapping.files import put_bytes
 from salakseg.mapping.plan import Section
 from salakseg.mapping.raster import Orthomosaic, gdal_settings
@@ -224,7 +226,7 @@ def render_remotely(job: Job, section: Section, spec: EngineSpec) -> Rendered:
     def report(seen: bool) -> None:
         tiles[seen] += 1
 
-    failure = None
+    failure: SalaksegError | None = None
     try:
         with _ONE_AT_A_TIME, gdal_settings(), tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -233,6 +235,10 @@ def render_remotely(job: Job, section: Section, spec: EngineSpec) -> Rendered:
             files = sorted(folder.iterdir(), key=lambda path: (path.suffix == ".json", path.name))
             content = tuple((path.name, path.read_bytes()) for path in files)
         give_back_memory()
+    except (OSError, RasterioError) as error:
+        failure = RasterError(
+            f"{platform.node()}: {job.source} could not be mapped there ({error}); has {tempfile.gettempdir()} room?"
+        )
     except SalaksegError as error:
         failure = type(error)(f"{platform.node()}: {error}")
     if failure is not None:  # raised here, it has no GDAL error as its cause: those do not survive the journey

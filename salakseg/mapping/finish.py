@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import rasterio
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
 
 from salakseg.classes import ClassMap
 from salakseg.errors import RasterError
@@ -12,9 +15,10 @@ from salakseg.mapping.areas import ClassArea, areas_of
 from salakseg.mapping.assemble import Georeference, assemble
 from salakseg.mapping.files import move_whole
 from salakseg.mapping.layers import CLASSES, CONFIDENCE, PROBABILITIES
+from salakseg.mapping.opening import without_place
 from salakseg.mapping.plan import MapPlan
 from salakseg.mapping.sidecar import sidecar_path, write_class_table
-from salakseg.mapping.stripes import StripeFolder, StripeRecord
+from salakseg.mapping.stripes import StripeFolder, StripeRecord, checksum, to_disk
 from salakseg.mapping.style import style_path, write_qml
 
 Records = Mapping[tuple[int, int], StripeRecord]
@@ -75,8 +79,13 @@ def finish_map(
     for layer, path in whole.items():
         assemble(stripes, layer, path, plan, place, class_map, tags, outputs.by_layer[layer])
     areas = _read_back(whole[CLASSES], records, class_map, outputs.classes)
+    for layer, path in outputs.by_layer.items():
+        if layer != CLASSES and not _holds(whole[layer], layer, records):
+            raise RasterError(f"{path} could not be written completely; is the disk full?")
     hectares = [area.hectares for area in areas if area.hectares is not None]
     write_class_table(whole[CLASSES], class_map, [area.pixels for area in areas], hectares or None)
+    for path in whole.values():  # all of them, before the first has its name and the stripes go
+        to_disk(path)
     for layer, path in outputs.by_layer.items():
         move_whole(whole[layer], path)
         if sidecar_path(whole[layer]).exists():
@@ -95,6 +104,20 @@ def _check_complete(records: Records, plan: MapPlan) -> None:
         columns = plan.panels[panel].start, plan.panels[panel].stop
         found = record.row, record.row + record.height, record.col, record.col + record.width
         assert found == (start, stop, *columns), f"stripe {stripe} of panel {panel} lies at {found}"
+
+
+def _holds(whole: Path, layer: str, records: Records) -> bool:
+    """Whether a file holds what the stripes held of a layer."""
+    try:
+        with without_place(), rasterio.open(whole) as dataset:
+            return all(
+                checksum(dataset.read(window=Window(record.col, record.row + row, record.width, height))) == told
+                for record in records.values()
+                for name, row, height, told in record.checksums
+                if name == layer
+            )
+    except RasterioError:
+        return False
 
 
 def _read_back(whole: Path, records: Records, class_map: ClassMap, name: Path) -> tuple[ClassArea, ...]:

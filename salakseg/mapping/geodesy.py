@@ -29,9 +29,9 @@ def pixel_size(crs: Any, transform: Any, height: int, width: int) -> tuple[float
         width: Columns.
 
     Returns:
-        Metres from a column to the next and from a row to the next; None without a CRS.
+        Metres from a column to the next and from a row to the next; None without a CRS or without a place.
     """
-    if crs is None:
+    if crs is None or transform.is_identity:
         return None
     unit = float(crs.units_factor[1])
     x, y = xy(transform, height / 2, width / 2, offset="ul")

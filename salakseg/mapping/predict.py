@@ -6,6 +6,7 @@ on where it was, and several machines can share the work.
 """
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ from salakseg.mapping.settings import MapSettings, default_overlap, map_step, mo
 from salakseg.mapping.stripes import Block, StripeFolder
 from salakseg.mapping.summary import MapSummary, Progress, Tally
 from salakseg.mapping.tags import different_grid, different_tags, map_tags
-from salakseg.mapping.workplace import workplace, workplace_path
+from salakseg.mapping.workplace import is_unfinished, workplace
 from salakseg.network.engine import Engine
 
 PANEL_WIDTH = 8192
@@ -92,10 +93,13 @@ def predict_map(
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     outputs = Outputs(outputs) if isinstance(outputs, Path) else outputs
     settings = settings or MapSettings()
-    unfinished = resume and workplace_path(outputs.classes).exists()  # some files may have got their names already
+    unfinished = resume and is_unfinished(outputs.classes)  # some files may have got their names already
     for path in outputs.by_layer.values():
         check_output(path, source, overwrite or unfinished)
     with gdal_settings(), Orthomosaic(source, settings.source) as orthomosaic:
+        for path in outputs.by_layer.values():
+            if path.exists() and any(os.path.samefile(path, file) for file in orthomosaic.files):
+                raise RasterError(f"{path} is a part of {source}; give the new file another name.")
         for line in _announce(orthomosaic, engine, settings):
             say(line)
         if orthomosaic.options.stretch == "percentile":

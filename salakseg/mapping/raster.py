@@ -4,6 +4,7 @@ Axes: C red, green, blue; H rows from the top; W columns from the left.
 """
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -112,18 +113,26 @@ class Orthomosaic:
 
     def state(self) -> dict[str, str]:
         """Size and time of last change of the files that it consists of, as text by name."""
-        found = {file.name: file.stat() for file in self._own_files()}
+        found = {self._told(file): file.stat() for file in self.files}
         return {name: f"{one.st_size} bytes, changed {one.st_mtime_ns}" for name, one in found.items()}
 
     @property
     def changed_ns(self) -> int:
         """When the last of these files was changed, nanoseconds as the system counts them."""
-        return max((file.stat().st_mtime_ns for file in self._own_files()), default=0)
+        return max((file.stat().st_mtime_ns for file in self.files), default=0)
 
-    def _own_files(self) -> list[Path]:
-        """Without overviews and the statistics that QGIS leaves beside a raster: they change nothing of its pixels."""
+    @property
+    def files(self) -> list[Path]:
+        """What it consists of, without overviews and the statistics that QGIS leaves beside: they change no pixel."""
         files = (Path(file) for file in self._dataset.files)
         return sorted(file for file in files if file.is_file() and not file.name.lower().endswith((".ovr", ".aux.xml")))
+
+    def _told(self, file: Path) -> str:
+        """The name of one of its files: parts of a VRT may have the same in different folders."""
+        try:
+            return Path(os.path.relpath(file, self.path.parent)).as_posix()
+        except ValueError:  # another drive
+            return file.as_posix()
 
     def read_small(self, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Reads the whole raster at another size, at most its own.

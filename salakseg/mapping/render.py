@@ -73,6 +73,13 @@ def render_section(
         OSError, rasterio.errors.RasterioError: A stripe cannot be written.
     """
     plan, panel = job.plan, job.plan.panels[section.panel]
+    top, bottom = plan.stripe_rows(section.start, section.stop)
+    if top == bottom:  # a coarse map, of which no row ends here
+        for stripe in range(section.start, section.stop):
+            StripeFolder(out, job.layers).put_record(
+                section.panel, stripe, StripeRecord(top, panel.start, 0, panel.stop - panel.start)
+            )
+        return
     first = plan.first_tile_row(section)
     blender = Blender(plan.grid, job.layers.classes, panel.model_start, panel.model_stop, first)
     # The reader ends before the caller closes the orthomosaic: no thread reads from a closed file.
@@ -149,7 +156,7 @@ def _check(job: Job, engine: Engine, prob_BKHW: NDArray[np.float32]) -> None:
     if not np.isfinite(prob_BKHW.sum()):  # one pass without an array of flags; a sum of shares cannot overflow
         raise EngineError(
             f"{engine.name} gave probabilities that are not finite on {job.source}; "
-            "try float32 instead of float16, or another checkpoint."
+            "export it anew with --precision fp32, map with --device cpu, or take another checkpoint."
         )
 
 

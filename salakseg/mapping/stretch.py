@@ -37,7 +37,8 @@ class Stretch:
 
     def apply(self, values: NDArray[np.generic]) -> NDArray[np.uint8]:
         """Values of any type and shape as uint8 of the same shape; what is not a number becomes 0."""
-        scaled = (values.astype(np.float32) - np.float32(self.low)) * np.float32(255 / (self.high - self.low))
+        with np.errstate(over="ignore"):  # of nodata such as -3.4e38
+            scaled = (values.astype(np.float32) - np.float32(self.low)) * np.float32(255 / (self.high - self.low))
         grey: NDArray[np.uint8] = np.nan_to_num(scaled.clip(0, 255)).round().astype(np.uint8)
         return grey
 

@@ -58,8 +58,8 @@ class StripeRecord:
         """
         for layer, file in files.items() if self.height else ():
             with without_place(), rasterio.open(file) as dataset:
-                for _, row, height, checksum in (told for told in self.checksums if told[0] == layer):
-                    if _checksum(dataset.read(window=Window(0, row, self.width, height))) != checksum:
+                for _, row, height, told in (one for one in self.checksums if one[0] == layer):
+                    if checksum(dataset.read(window=Window(0, row, self.width, height))) != told:
                         return False
         return True
 
@@ -148,7 +148,7 @@ class OpenStripe:
                 self._datasets[layer] = _create(self._partial(layer), self._folder.layers, layer, self._record)
             window = Window(0, row - self._record.row, values.shape[2], values.shape[1])
             self._datasets[layer].write(values, window=window)
-            self._record.checksums.append((layer, int(window.row_off), int(window.height), _checksum(values)))
+            self._record.checksums.append((layer, int(window.row_off), int(window.height), checksum(values)))
         found = np.bincount(layers[CLASSES].ravel().astype(np.uint8), minlength=256)
         self._record.counts = [int(before + now) for before, now in zip(self._record.counts, found, strict=True)]
         self._complete = done
@@ -166,7 +166,7 @@ class OpenStripe:
         if not self._record.holds({layer: self._partial(layer) for layer in self._folder.layers.bands}):
             raise OSError(errno.EIO, "a stripe was not written completely")
         for layer in self._folder.layers.bands if self._record.height else ():
-            _to_disk(self._partial(layer))
+            to_disk(self._partial(layer))
             replace(self._partial(layer), self._folder.file(layer, self._panel, self._stripe))
         self._folder.put_record(self._panel, self._stripe, self._record)
 
@@ -200,13 +200,14 @@ def _create(path: Path, layers: Layers, layer: str, record: StripeRecord) -> Any
         )
 
 
-def _checksum(values: NDArray[np.generic]) -> int:
+def checksum(values: NDArray[np.generic]) -> int:
+    """CRC-32 of some pixels, by which they are known again."""
     if values.dtype.kind == "f":  # not-a-number has many faces
         values = np.nan_to_num(values, nan=-1.0)
     return zlib.crc32(np.ascontiguousarray(values).tobytes())
 
 
-def _to_disk(path: Path) -> None:
+def to_disk(path: Path) -> None:
     """Waits until a file's content is on the disk: else a power cut can leave its new name on an empty file."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())

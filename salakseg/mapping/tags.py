@@ -49,7 +49,8 @@ def different_tags(path: Path, wanted: Mapping[str, str]) -> list[str]:
     """
     with _opened(path) as dataset:
         found = dataset.tags()
-    return [key for key, value in wanted.items() if key != SOFTWARE and found.get(key) != value]
+    # GDAL drops blanks at the ends of a value
+    return [key for key, value in wanted.items() if key != SOFTWARE and found.get(key, "").strip() != value.strip()]
 
 
 def different_grid(path: Path, plan: MapPlan, transform: Any, dtype: str) -> list[str]:  # noqa: ANN401

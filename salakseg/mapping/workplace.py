@@ -19,6 +19,11 @@ def workplace_path(out: Path) -> Path:
     return out.with_name(f".{out.name}.unfinished")
 
 
+def is_unfinished(out: Path) -> bool:
+    """Whether a part of a map is there that can be gone on with."""
+    return _has_stripes(workplace_path(out))
+
+
 @contextmanager
 def workplace(out: Path, made_from: Mapping[str, object], *, resume: bool, overwrite: bool) -> Iterator[Path]:
     """Opens the folder of an unfinished map, or makes it. It is removed when all went well, or if nothing is done yet.
@@ -55,7 +60,7 @@ def workplace(out: Path, made_from: Mapping[str, object], *, resume: bool, overw
         lock.lock.release()
         if not keep:
             with suppress(OSError):  # Windows insists on a free lock; another process may have taken it by now
-                (folder / "lock").unlink()
+                (folder / "lock").unlink(missing_ok=True)  # where the lock does not remove it itself, as on Windows
                 folder.rmdir()
 
 

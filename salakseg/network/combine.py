@@ -118,7 +118,7 @@ class MeanEngine:
     def identity(self) -> dict[str, str]:
         """Those of all models, joined."""
         keys = dict.fromkeys(key for engine in self._engines for key in engine.identity)
-        return {key: " + ".join(engine.identity.get(key, "") for engine in self._engines) for key in keys}
+        return {key: " + ".join(engine.identity.get(key, "-") for engine in self._engines) for key in keys}
 
     @property
     def runs_on(self) -> str:

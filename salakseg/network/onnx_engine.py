@@ -137,13 +137,13 @@ class OnnxEngine:
 
     def _answer(self, scaled_BCHW: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
-            prob: NDArray[np.float32] = self._session.run([self._output], {self._input: scaled_BCHW})[0]
+            prob = np.asarray(self._session.run([self._output], {self._input: scaled_BCHW})[0])
         except Exception as error:  # ONNX Runtime's errors share no public base
             raise EngineError(
                 f"{self._path} fails on {len(scaled_BCHW)} tiles of {self._tile} pixels ({first_line(error)}); try "
                 "another --tile, a smaller --batch-size if the memory is too small, or --device cpu."
             ) from error
-        return prob
+        return prob.astype(np.float32, copy=False)  # sums over a tile exceed float16
 
     def _check_probabilities(self, prob_BKHW: NDArray[np.float32]) -> None:
         """Refuses a foreign model's output that cannot be probabilities."""

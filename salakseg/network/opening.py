@@ -73,9 +73,14 @@ def open_engine(spec: EngineSpec) -> Engine:
 
 def slower_than_wanted(spec: EngineSpec, engine: Engine) -> str | None:
     """A sentence for the user if ONNX Runtime silently uses another provider than asked for; else None."""
-    if spec.device not in PROVIDERS or "ExecutionProvider" not in engine.runs_on:
+    if spec.device not in PROVIDERS:
         return None
-    return why_not(spec.device, engine.runs_on.rsplit(", ", 1)[-1])
+    told = (why_not(spec.device, one.rsplit(", ", 1)[-1]) for one in engine.runs_on.split("; ") if _is_onnx(one))
+    return next((reason for reason in told if reason is not None), None)
+
+
+def _is_onnx(runs_on: str) -> bool:
+    return "ExecutionProvider" in runs_on
 
 
 def overflowing(engine: Engine) -> str | None:

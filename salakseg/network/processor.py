@@ -1,10 +1,24 @@
-"""What this machine's processor can do with 8-bit integers."""
+"""What this machine's processor can do with 8-bit integers, and how many of its cores may be used."""
 
+import contextlib
+import math
+import os
 import platform
 import sys
 from pathlib import Path
 
 _CPU_FLAGS = Path("/proc/cpuinfo")
+_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def usable_cores() -> int:
+    """The cores that this process is confined to, by its affinity or by a container's share; at least 1."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux
+    usable = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # a container's share, "max 100000" or "200000 100000"
+        quota, period = _CGROUP_QUOTA.read_text().split()
+        usable = min(usable, math.ceil(int(quota) / int(period)))
+    return max(1, usable)
 
 
 def int8_weight_bits(cpuinfo: Path = _CPU_FLAGS) -> int:

@@ -6,7 +6,6 @@ with. So a session is made first, then it is asked what it runs on, and only a f
 
 import contextlib
 import io
-import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from salakseg.errors import EngineError, first_line
+from salakseg.network.processor import usable_cores
 
 try:
     import onnxruntime as ort
@@ -30,8 +30,6 @@ PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProv
 
 _GPU_PACKAGE = "onnxruntime-gpu"
 _CPU_PACKAGE = "onnxruntime"
-
-_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def open_session(path: Path, device: str = "cpu", threads: int = 0, name: str | None = None) -> InferenceSession:
@@ -113,13 +111,8 @@ def _load_cuda_libraries() -> None:
 
 def _threads() -> int:
     """0, every physical core, which ONNX Runtime finds itself; else the cores that this process is confined to."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux
-    cores = os.cpu_count() or 1
-    usable = len(affinity(0)) if affinity is not None else cores
-    with contextlib.suppress(OSError, ValueError):  # a container's share, "max 100000" or "200000 100000"
-        quota, period = _CGROUP_QUOTA.read_text().split()
-        usable = min(usable, math.ceil(int(quota) / int(period)))
-    return usable if usable < cores else 0
+    usable = usable_cores()
+    return usable if usable < (os.cpu_count() or 1) else 0
 
 
 def _reason(device: str, wanted: str) -> str:
