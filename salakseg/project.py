@@ -95,7 +95,7 @@ def _last_trained(best: Path) -> float:
 
 def _read(path: Path) -> Project:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ProjectError(f"{path} is no valid TOML ({error}).") from error
     try:

@@ -92,11 +92,14 @@ def test_pictures_with_transparency(root: Path, alpha: int, severity: Severity) 
     assert only(check(root), "alpha", severity).examples == (FIRST,)
 
 
-def test_pictures_that_exif_turns(root: Path) -> None:
+@pytest.mark.parametrize("form", ["JPEG", "MPO"])
+def test_pictures_that_exif_turns(root: Path, form: str) -> None:
+    """MPO is what Pillow calls a JPEG with a preview inside, as drones write them."""
     picture = Image.open(root / FIRST)
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture.save((root / FIRST).with_suffix(".jpg"), exif=exif, quality=95)
+    preview = {"save_all": True, "append_images": [picture.resize((8, 8))]} if form == "MPO" else {}
+    picture.save((root / FIRST).with_suffix(".jpg"), form, exif=exif, quality=95, **preview)
     (root / FIRST).unlink()
     assert only(check(root), "turned", Severity.WARNING).examples == (FIRST.replace(".png", ".jpg"),)
 

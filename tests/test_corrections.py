@@ -107,6 +107,7 @@ def test_photos_join_but_for_the_neighbours_of_held_out_ones(clean_set: Path, tm
     shutil.copytree(clean_set, root)
     lines = (root / "splits.csv").read_text().splitlines()
     kept = [line for line in lines if not line.endswith((",gap", ",labelled", ",unlabelled"))]
+    kept.append(next(line for line in lines if line.endswith(",labelled")))  # else the folder were held out whole
     lost = len(lines) - len(kept)
     assert lost
     (root / "splits.csv").write_text("\n".join(kept) + "\n")
@@ -115,13 +116,35 @@ def test_photos_join_but_for_the_neighbours_of_held_out_ones(clean_set: Path, tm
     photos = [
         role for photo, role in extended.split.roles.items() if role in (Role.GAP, Role.LABELLED, Role.UNLABELLED)
     ]
-    assert len(photos) == lost
+    assert len(photos) == lost + 1
     assert Role.LABELLED in photos
     assert extended.unused > 0
     assert (extend_split(root).joined, extend_split(root).unused) == (0, 0)
     (root / "splits.csv").unlink()
     with pytest.raises(DataError, match="make a split with"):
         extend_split(root)
+
+
+def test_a_folder_that_is_held_out_whole_stays_so(clean_set: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(clean_set, tmp_path / "patches")
+    index = index_patches(root)
+    held_out = index.patches[0].folder
+    rows = [(*photo, "val" if photo.folder == held_out else "labelled") for photo in index.photos()]
+    (root / "splits.csv").write_text("folder,photo,role\n" + "".join(",".join(row) + "\n" for row in rows))
+    for kind in ("images", "masks"):
+        known = next((root / held_out / kind).glob("*.png"))
+        shutil.copy(known, known.with_name("DJI_9000_patch_000_000.png"))
+    extended = extend_split(root, gap=1)
+    assert (extended.joined, extended.unused) == (0, 1)
+
+
+def test_new_ground_beside_photos_of_no_known_place_is_told(clean_set: Path, farms: Path) -> None:
+    root = shutil.copytree(clean_set, farms / "photos")
+    command("prepare", "new.tif", "--labels", "new.gpkg", "--out", "photos", "--patch", 32, cwd=farms)
+    told = " ".join(command("splits", "extend", "photos", cwd=farms).output.split())
+    joined = extend_split(root)
+    assert not joined.changes
+    assert "where held-out photos lie is not known, so " in told and "with --photos" in told
 
 
 def test_photos_that_were_labelled_since_join_the_labelled_part(clean_set: Path, tmp_path: Path) -> None:

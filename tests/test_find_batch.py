@@ -1,5 +1,7 @@
 """The largest batch that fits; memory that does not suffice is simulated, since a test needs no GPU."""
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +68,22 @@ def test_a_cpu_is_refused_in_one_sentence(tmp_path: Path) -> None:
     done = command("train", "--recipe", "v3", "--find-batch", "--data-root", data, "--device", "cpu", *TINY, status=1)
     assert "--find-batch tries how much fits into a GPU" in " ".join(done.stderr.split())
     assert not (data / "splits.csv").exists()
+
+
+def test_a_trial_is_gone_before_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each is measured with the weights of the one before on the device."""
+    trainer = trainer_of(tmp_path)
+    trials: list[weakref.ref[Trainer]] = []
+    init = Trainer.__init__
+
+    def remembered(self: Trainer, *arguments: Any, **named: Any) -> None:
+        trials.append(weakref.ref(self))
+        init(self, *arguments, **named)
+
+    monkeypatch.setattr(Trainer, "__init__", remembered)
+    gc.disable()
+    try:
+        assert fits(trainer, 2)
+        assert trials[0]() is None
+    finally:
+        gc.enable()

@@ -74,6 +74,35 @@ def test_a_single_mask_is_of_the_photo_of_its_name(tmp_path: Path) -> None:
         DataError, match=r"does not say which picture it labels: for DJI_0002\.JPG name it DJI_0002\.png"
     ):
         opened(mask, GRID, Path("DJI_0002.JPG"))
+    with pytest.raises(DataError, match=r"for DJI_000\.JPG name it DJI_000\.png"):
+        opened(mask, GRID, Path("DJI_000.JPG"))  # whose name the other one only begins with
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson"])
+def test_polygons_in_pixels_are_of_the_photo_of_their_name(tmp_path: Path, suffix: str) -> None:
+    drawn = write_shapes(tmp_path / f"DJI_0001{suffix}", [box(0, 0, 8, 6)], crs=None)
+    expected = SALAK.names.index("Jalan")
+    for path in (drawn, tmp_path):
+        assert (whole(opened(path, GRID, PHOTO), GRID) == expected).all()
+    with pytest.raises(DataError, match=rf"for DJI_0002\.JPG name it DJI_0002\{suffix}"):
+        opened(drawn, GRID, Path("DJI_0002.JPG"))
+    with pytest.raises(DataError, match=r"does not say which picture it labels"):
+        opened(tmp_path, GRID, PHOTO, reviewed=write_shapes(tmp_path / "area.gpkg", [box(0, 0, 8, 6)], crs=None))
+
+
+def test_polygons_in_degrees_say_nothing_of_a_photo_without_a_place(tmp_path: Path) -> None:
+    farm = box(110.36, -7.66, 110.37, -7.65)
+    content = {"type": "Feature", "properties": {"class": "Jalan"}, "geometry": farm.__geo_interface__}
+    write_json(tmp_path / "DJI_0001.geojson", {"type": "FeatureCollection", "features": [content]})
+    with pytest.raises(DataError, match=r"lies in longitude and latitude, but DJI_0001\.JPG does not say where"):
+        opened(tmp_path, GRID, PHOTO, fill="background")
+
+
+def test_labels_lie_in_the_folder_above_images(tmp_path: Path) -> None:
+    mask = save(tmp_path / "masks" / "north" / "DJI_0001.png", np.ones((6, 8), np.uint8))
+    for source in ("north/DJI_0001.JPG", "north/images/DJI_0001.JPG", "north/images/x/../DJI_0001.JPG"):
+        assert find_label_file(tmp_path / "masks", Path(source)) == mask
+    assert find_label_file(tmp_path / "masks", Path("south/images/DJI_0001.JPG")) is None
 
 
 def test_a_photo_that_is_cut_at_another_resolution(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -233,7 +234,7 @@ def test_a_raster_must_say_where_it_lies_or_fit(tmp_path: Path) -> None:
     grid = grid_at()
     source = write_raster(tmp_path / "mosaic.tif", np.zeros((3, 60, 80), np.uint8), grid)
     stored = random_labels(60, 80)
-    path = write_raster(tmp_path / "labels.tif", stored)
+    path = write_raster(tmp_path / "mosaic_mask.tif", stored)
     np.testing.assert_array_equal(whole(opened(path, grid, source), grid), stored)
     small = write_raster(tmp_path / "small.tif", stored[:30])
     with pytest.raises(
@@ -248,7 +249,7 @@ def test_a_mask_of_a_mosaic_that_is_cut_at_another_resolution(tmp_path: Path) ->
     grid = grid_at()
     source = write_raster(tmp_path / "mosaic.tif", np.zeros((3, 60, 80), np.uint8), grid)
     stored = random_labels(60, 80)
-    path = write_raster(tmp_path / "labels.tif", stored)
+    path = write_raster(tmp_path / "mosaic_mask.tif", stored)
     coarse = Grid(20, 27, grid.transform @ Affine.scale(3.0), grid.crs)
     label_HW = whole(opened(path, coarse, source), coarse)
     np.testing.assert_array_equal(label_HW[:, :26], stored[1::3, 1:-3:3])
@@ -298,3 +299,29 @@ def test_a_picture_without_a_place_takes_a_raster_of_its_size(tmp_path: Path) ->
     np.testing.assert_array_equal(whole(labels, photo_grid()), stored)
     with pytest.raises(DataError, match=r"the mask has 60 x 80 pixels \(rows x columns\), photo\.jpg has 60 x 81"):
         opened(tmp_path / "photo.vrt", photo_grid(60, 81), Path("photo.jpg"))
+
+
+def test_a_raster_without_a_place_is_of_the_mosaic_of_its_name(tmp_path: Path) -> None:
+    """The tiles of an orthomosaic have one size, so the size says nothing."""
+    grid = grid_at(height=20, width=30)
+    label_HW = random_labels(20, 30)
+    path = tmp_path / "north.png"
+    Image.fromarray(label_HW).save(path)
+    north, south = (write_raster(tmp_path / f"{name}.tif", label_HW, grid) for name in ("north", "south"))
+    np.testing.assert_array_equal(whole(opened(path, grid, north), grid), label_HW)
+    with pytest.raises(DataError, match=r"for south\.tif name it south\.png"):
+        opened(path, grid, south)
+
+
+@pytest.mark.parametrize("kind", ["colours", "palette"])
+def test_a_class_that_counts_as_no_data_is_told_in_colours_as_well(tmp_path: Path, kind: str) -> None:
+    grid = grid_at(height=20, width=30)
+    label_HW = random_labels(20, 30)
+    colormap = {number: tuple(map(int, color)) for number, color in enumerate(SALAK.colors)}
+    values, palette = (in_colors(label_HW), None) if kind == "colours" else (label_HW, colormap)
+    write_raster(tmp_path / "labels.tif", values, grid, palette)
+    with rasterio.open(tmp_path / "labels.tif", "r+") as dataset:
+        dataset.nodata = 0
+    labels = opened(tmp_path / "labels.tif", grid)
+    assert (whole(labels, grid)[label_HW == 0] == 255).all()
+    assert "marks 0 as no data, so that '__background__' is nowhere" in "\n".join(summarise([labels.facts]))

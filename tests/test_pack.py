@@ -18,7 +18,7 @@ import salakseg.data.packing as packing
 from salakseg.classes import SALAK, ClassMap
 from salakseg.data.masks import read_image, read_mask
 from salakseg.data.pack import Codec, Pack
-from salakseg.data.packing import PackWriter, fingerprint_of, pack_patches, packed_index
+from salakseg.data.packing import PackWriter, cache_patches, fingerprint_of, pack_patches, packed_index
 from salakseg.data.patches import PatchIndex, index_patches
 from salakseg.errors import DataError
 from salakseg.network.checkpoint import load_checkpoint
@@ -160,6 +160,23 @@ def test_damage_is_told(patches: PatchIndex, tmp_path: Path, name: str, change: 
         pack.image(pack.patches[0])
 
 
+def test_a_damaged_pack_is_made_anew(plantation: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(plantation, tmp_path / "patches")
+    index = index_patches(data)
+    command("pack", data)
+    for by_hand in (True, False):
+        shard = data / "pack" / "shard-00000.bin"
+        shard.write_bytes(shard.read_bytes()[:-1])
+        with pytest.raises(DataError, match="is missing or cut off"):
+            packed_index(index, SALAK)
+        if by_hand:
+            command("pack", data, "--overwrite")
+        else:  # what `train --cache` does
+            cache_patches(index, SALAK, lambda _: None, lambda *_: None)
+        assert packed_index(index, SALAK)[0].pack is not None
+    assert not (data / ".pack.old").exists()
+
+
 @pytest.mark.parametrize("codec", list(Codec))
 def test_a_flipped_bit_is_told(patches: PatchIndex, codec: Codec, tmp_path: Path) -> None:
     pack_patches(patches, tmp_path / "pack", SALAK, codec)
@@ -218,6 +235,12 @@ def test_a_pack_that_does_not_fit_is_not_used(plantation: Path, tmp_path: Path) 
     command("pack", data)
     found, told = packed_index(index, SALAK)
     assert found.pack is not None and "patches are read from" in str(told)
+    colors = [one["color"] for one in SALAK.to_records()]
+    swapped = ClassMap.from_records(
+        [one | {"color": color} for one, color in zip(SALAK.to_records(), [*colors[1:], colors[0]], strict=True)], "x"
+    )
+    found, told = packed_index(index, swapped)  # masks in colours would be read otherwise now
+    assert found.pack is None and "is not used" in str(told)
     others = ClassMap.from_records([one | {"name": f"class {one['id']}"} for one in SALAK.to_records()], "others")
     assert "holds labels of other classes and is not used" in str(packed_index(index, others)[1])
     index.image_path(index.patches[0]).touch()

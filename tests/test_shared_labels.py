@@ -84,3 +84,11 @@ def test_what_lies_on_the_ground_may_label_many(tmp_path: Path, suffix: str) -> 
         write_mosaic(labels, random_label(SIDE, SIDE)[None])
     prepared(tmp_path, *mosaics, labels="labels")
     assert len(list((tmp_path / "root").glob("*/masks/*.png"))) > 4
+
+
+def test_polygons_in_pixels_of_two_photos_are_refused(tmp_path: Path, photos: list[Path]) -> None:
+    (tmp_path / "drawn").mkdir()
+    write_shapes(tmp_path / "drawn" / "DJI_0001.gpkg", [box(0, 0, 40, 40)], crs=None)
+    told = prepared(tmp_path, *photos, labels="drawn", status=1)
+    assert "DJI_0001.gpkg would label both" in told
+    prepared(tmp_path, photos[0], labels="drawn")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from salakseg.classes import SALAK
 from salakseg.data.patches import Patch, PatchIndex, Photo, index_patches
-from salakseg.data.splits import HELD_OUT, Role, Split, SplitPlan, make_split, read_split, write_split
+from salakseg.data.splits import HELD_OUT, Role, Split, SplitPlan, flight_places, make_split, read_split, write_split
 from salakseg.data.survey import Survey, survey_masks
 from salakseg.errors import DataError
 
@@ -86,6 +86,34 @@ def test_names_without_a_common_pattern_are_ordered_by_name() -> None:
     for place, role in enumerate(roles):
         if role in HELD_OUT:
             assert all(other in (role, Role.GAP) for other in roles[max(0, place - 3) : place + 4])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"DJI_{10 * n:04d}" for n in range(60)],
+        [f"20240115_1{n // 60}{n % 60:02d}45" for n in range(60)],
+        [f"DJI_{2 * n + 1:04d}_V" for n in range(60)],
+    ],
+    ids=["by tens", "by the clock", "every second"],
+)
+def test_a_gap_counts_photos_and_not_numbers(names: list[str]) -> None:
+    photos = [Photo("a", name) for name in names]
+    assert list(flight_places(photos).values()) == list(range(60))
+    split = make_split(
+        make_index(dict.fromkeys(photos, True)), make_survey(dict.fromkeys(photos, True)), SALAK, SplitPlan(gap=3)
+    )
+    roles = [split.roles[photo] for photo in photos]
+    for place, role in enumerate(roles):
+        if role in HELD_OUT:
+            assert all(other in (role, Role.GAP) for other in roles[max(0, place - 3) : place + 4])
+
+
+def test_numbers_tell_of_photos_that_are_missing_and_pictures_of_one_shot_share_its_place() -> None:
+    few = [Photo("a", f"DJI_{n:04d}") for n in (1, 2, 3, 9, 10, 11)]
+    assert list(flight_places(few).values()) == [1, 2, 3, 9, 10, 11]
+    bands = [Photo("a", f"DJI_{n:04d}_{band}") for n in (1, 2, 3) for band in "TVW"]
+    assert list(flight_places(bands).values()) == [1, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
 @pytest.mark.parametrize("by", ["block", "folder"])

@@ -63,6 +63,15 @@ def search(fits: Callable[[int], bool]) -> int:
 
 def fits(trainer: Trainer, batch_size: int) -> bool:
     """Whether steps with a batch of this size go through in one piece."""
+    try:
+        return _goes_through(trainer, batch_size)
+    finally:  # out here, where no local name holds on to the trial
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _goes_through(trainer: Trainer, batch_size: int) -> bool:
     data = trainer.recipe.data.model_copy(update={"batch_size": batch_size})
     recipe = trainer.recipe.model_copy(update={"data": data})
     try:
@@ -73,10 +82,6 @@ def fits(trainer: Trainer, batch_size: int) -> bool:
         if isinstance(error, TrainingError) and not isinstance(error.__cause__, torch.OutOfMemoryError):
             raise
         return False
-    finally:
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
     return True
 
 

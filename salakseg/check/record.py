@@ -118,8 +118,8 @@ def look_at_mask(path: Path, class_map: ClassMap, record: Record) -> tuple[Count
 
 def _fill_picture(picture: Image.Image, path: Path, record: Record) -> None:
     _fill_header(picture, record)
-    # Only JPEG: of a PNG, Pillow would read all pixels for it, and cameras do not write any
-    record["turned"] = picture.format == "JPEG" and picture.getexif().get(_EXIF_ORIENTATION, 1) != 1
+    # Only JPEG, MPO if it has a preview inside: of a PNG, Pillow would read all pixels for it, and cameras write none
+    record["turned"] = picture.format in ("JPEG", "MPO") and picture.getexif().get(_EXIF_ORIENTATION, 1) != 1
     image_HWC = image_array(picture, path)
     # From here on in Pillow, whose loops over pixels run outside Python's lock
     rgb = picture if picture.mode == "RGB" else Image.fromarray(image_HWC)

@@ -73,7 +73,7 @@ class LabelFlags:
 
 
 def _with_sidecars(file: Path) -> list[Path]:
-    """A Shapefile is several files; whatever else is one."""
+    """A Shapefile is several files; a GeoPackage has one beside it with what an open QGIS has written last."""
     if file.suffix.lower() != ".shp":
-        return [file] if file.exists() else []
+        return [path for path in (file, file.with_name(f"{file.name}-wal")) if path.exists()]
     return [part for end in (".shp", ".dbf", ".prj", ".cpg") if (part := file.with_suffix(end)).exists()]

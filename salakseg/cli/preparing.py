@@ -31,7 +31,8 @@ def prepare(
         list[Path], typer.Argument(help="Orthomosaics (GeoTIFF, VRT), photos (jpg, png, tif), or folders of them.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the patches. Default: data_root of salakseg.toml.")
+        Path | None,
+        typer.Option(envvar="SALAKSEG_DATA_ROOT", help="Folder for the patches. Default: data_root of salakseg.toml."),
     ] = None,
     labels: Annotated[
         Path | None,
@@ -43,6 +44,7 @@ def prepare(
     class_mapping: Annotated[
         Path | None,
         typer.Option(
+            envvar="SALAKSEG_CLASS_MAPPING",
             help="CSV with names and colours. Default: that of the project or of --out, or salak's.",
             rich_help_panel=LABELS,
         ),

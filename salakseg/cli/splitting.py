@@ -164,6 +164,11 @@ def extend(
             f"attention: {extended.placeless:,} patches are used nowhere, since where they lie is not known and the "
             "split was made by place; name the folder of their photos with --photos"
         )
+    if extended.unsure:
+        say(
+            f"attention: where held-out photos lie is not known, so {extended.unsure:,} of these patches may show "
+            "their ground; if they are of the same farm, name the folder of the photos, with GPS in them, with --photos"
+        )
     if extended.changes:
         draw_parts(folder / PICTURE, extended.index, extended.split, extended.ground)
         say(f"written to {folder}: splits.csv, {PICTURE}")

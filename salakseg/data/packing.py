@@ -241,8 +241,8 @@ class PackWriter:
 
     def _begin(self) -> None:
         if is_pack(self._folder):
-            pack = Pack(self._folder)
-            if pack.fingerprint == self._fingerprint:
+            pack = _unless_damaged(self._folder) if self._overwrite else Pack(self._folder)
+            if pack is not None and pack.fingerprint == self._fingerprint:
                 self.finished, self.done, self._resumed = pack, len(pack.patches), len(pack.patches)
                 self._shards = json.loads((self._folder / HEAD).read_text(encoding="utf-8"))["shards"]
                 return
@@ -303,9 +303,12 @@ class PackWriter:
             "shards": self._shards,
         }
         _write(self._work / HEAD, (json.dumps(head, indent=1) + "\n").encode("utf-8"))
-        if self._folder.exists():
-            shutil.rmtree(self._folder)
+        old = self._folder.with_name(f".{self._folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if self._folder.exists():  # aside first: removing it takes long, and half a pack is none
+            replacing.replace(self._folder, old)
         replacing.replace(self._work, self._folder)
+        shutil.rmtree(old, ignore_errors=True)
         for number in numbers:  # only now: if the name could not be given, the same command goes on from these
             for kind in ("rows", "csv", "json"):
                 (self._folder / f"shard-{number:05d}.{kind}").unlink()
@@ -396,12 +399,19 @@ def packed_index(index: PatchIndex, class_map: ClassMap) -> tuple[PatchIndex, st
             index,
             f"attention: {folder} holds labels of other classes and is not used; renew it with `salakseg pack`",
         )
-    if fingerprint_of(index, pack.class_map, pack.codec) != pack.fingerprint:
+    if fingerprint_of(index, class_map, pack.codec) != pack.fingerprint:  # colours of classes are in it, too
         return index, (
             f"attention: {folder} is of other or older patches and is not used; renew it with `salakseg pack "
             "--overwrite`"
         )
     return replace(index, pack=pack), f"patches are read from {folder}"
+
+
+def _unless_damaged(folder: Path) -> Pack | None:
+    try:
+        return Pack(folder)
+    except DataError:
+        return None
 
 
 def cache_patches(
@@ -419,8 +429,9 @@ def cache_patches(
         DataError: See `pack_patches`.
     """
     folder = index.root / PACK
-    codec = Pack(folder).codec if is_pack(folder) else Codec.RAW  # somebody chose it
-    if packed_index(index, class_map)[0].pack is not None:
+    pack = _unless_damaged(folder) if is_pack(folder) else None
+    codec = Codec.RAW if pack is None else pack.codec  # somebody chose it
+    if pack is not None and packed_index(index, class_map)[0].pack is not None:
         return
     say(f"packing {len(index.patches):,} patches into {folder}, about {estimated_bytes(index, codec) / 1e9:.2f} GB")
     done = pack_patches(index, folder, class_map, codec, overwrite=True, progress=progress)

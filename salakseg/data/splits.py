@@ -11,7 +11,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -243,20 +245,25 @@ class _Order:
 def flight_places(photos: Sequence[Photo]) -> dict[Photo, int]:
     """Place of each photo along the flight of its folder.
 
-    The number in the name, where all names of a folder share the rest (``DJI_0462``); else the position in natural
-    order, which can only make the gap wider, because missing numbers are not seen.
+    The number in the name, where all names of a folder share what stands before it (``DJI_0462``) and most numbers
+    follow each other; else the position in natural order, which can only make the gap wider, because missing numbers
+    are not seen. Numbers that are times, or that step by ten, would tell nothing of what lies side by side. Names that
+    differ behind the number alone (``DJI_0462_T``, ``DJI_0462_W``) are pictures of one place.
     """
     folders: dict[str, list[Photo]] = {}
     for photo in photos:
         folders.setdefault(photo.folder, []).append(photo)
     places: dict[Photo, int] = {}
     for members in folders.values():
-        members.sort(key=lambda photo: natural_key(photo.name))
-        matches = [re.fullmatch(r"(.*?)(\d+)(\D*)", photo.name) for photo in members]
-        rest = {(m[1], m[3]) for m in matches if m}
-        numbered = len(rest) == 1 and all(matches)
-        for position, (photo, match) in enumerate(zip(members, matches, strict=True)):
-            places[photo] = int(match[2]) if numbered and match else position
+        shots: dict[tuple[str, int], list[Photo]] = {}
+        for photo in members:
+            match = re.fullmatch(r"(.*?)(\d+)\D*", photo.name)
+            shots.setdefault((match[1], int(match[2])) if match else (photo.name, -1), []).append(photo)
+        order = sorted(shots, key=lambda shot: natural_key(f"{shot[0]}{shot[1]}"))
+        steps = [after[1] - before[1] for before, after in pairwise(order)]
+        numbered = len({name for name, _ in order}) == 1 and (not steps or median(steps) == 1)
+        for position, shot in enumerate(order):
+            places |= dict.fromkeys(shots[shot], shot[1] if numbered else position)
     return places
 
 

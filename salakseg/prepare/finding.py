@@ -19,6 +19,7 @@ from rasterio.errors import RasterioError
 from salakseg.data.patches import natural_key
 from salakseg.errors import DataError
 from salakseg.mapping.opening import without_place
+from salakseg.prepare.labelling.label_files import RESERVED, own_folder
 from salakseg.prepare.manifest import FILE_NAME
 
 PHOTOS = (".jpg", ".jpeg", ".png")
@@ -26,7 +27,6 @@ RASTERS = (".tif", ".tiff", ".vrt")
 """Ends of the names that are looked for in a folder. Other rasters can be named one by one."""
 
 _MASK_ENDS = ("_mask", "_masks", "_label", "_labels")
-_RESERVED = ("images", "masks")  # in a data root they mean something else
 
 SPLIT_PICTURE = "splits.png"
 """The picture of the parts, in a data root."""
@@ -71,7 +71,7 @@ def find_sources(paths: Sequence[Path], folder: str | None = None) -> list[Sourc
     Raises:
         DataError: Nothing is there, a name cannot be used, or two sources would give patches of one name.
     """
-    if folder is not None and (folder != safe_name(folder) or folder.casefold() in _RESERVED):
+    if folder is not None and (folder != safe_name(folder) or folder.casefold() in RESERVED):
         raise DataError(f"--folder {folder} is no name for a folder of patches; give one name, such as site-1.")
     found: dict[str, SourceFile] = {}
     for path in (file for given in paths for file in _expand(given)):
@@ -107,8 +107,7 @@ def _refuse_bytes(path: Path) -> None:
 
 
 def _folder_of(path: Path) -> str:
-    parents = (parent.name for parent in path.absolute().parents)
-    return next((safe_name(name) for name in parents if name and name.casefold() not in _RESERVED), "source")
+    return safe_name(own_folder(path) or "source")
 
 
 def _expand(path: Path) -> list[Path]:

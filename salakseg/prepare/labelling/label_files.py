@@ -13,6 +13,9 @@ POLYGON_SUFFIXES = (".gpkg", ".shp", ".geojson", ".fgb")
 RASTER_SUFFIXES = (".png", ".tif", ".tiff", ".vrt")
 LABEL_SUFFIXES = (*POLYGON_SUFFIXES, *RASTER_SUFFIXES, ".json")
 
+RESERVED = ("images", "masks")
+"""Folders that mean something else in a data root, and say nothing of what lies in them."""
+
 _LOSSY = (".jpg", ".jpeg")
 _SETTLED_NS = 2 * 10**9
 """A folder that changed just now may change again without another time of change, which some disks keep coarsely."""
@@ -24,7 +27,8 @@ def find_label_file(folder: Path, source: Path, suffixes: tuple[str, ...] = LABE
     """The file of a folder that belongs to a source.
 
     It has the source's stem, which ``_mask`` or ``_label`` may follow, and lies in the folder itself or in a subfolder
-    that is named as the source's own folder; the subfolder goes first, because cameras use the same names again.
+    that is named as the source's own folder (as the one above ``images``); the subfolder goes first, because cameras
+    use the same names again.
 
     Args:
         folder: The folder with labels; it may be that of the sources.
@@ -37,7 +41,7 @@ def find_label_file(folder: Path, source: Path, suffixes: tuple[str, ...] = LABE
     Raises:
         DataError: Several files belong to the source, or a mask is a JPEG picture.
     """
-    for place in (folder / source.absolute().parent.name, folder):
+    for place in (folder / own_folder(source), folder):
         found = _belonging(place, source, suffixes) if place.is_dir() else []
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
@@ -45,6 +49,30 @@ def find_label_file(folder: Path, source: Path, suffixes: tuple[str, ...] = LABE
         if found:
             return found[0]
     return None
+
+
+def own_folder(source: Path) -> str:
+    """The name of the folder that a source lies in, or of the one above where that is only called ``images``."""
+    parents = Path(os.path.normpath(source.absolute())).parents
+    return next((parent.name for parent in parents if parent.name and parent.name.casefold() not in RESERVED), "")
+
+
+def is_named_as(file: Path, source: Path) -> bool:
+    """Whether a label file has the name of a source, which ``_mask`` or ``_label`` may follow."""
+    return _alike(file.stem) in {_alike(source.stem + ending) for ending in _ENDINGS}
+
+
+def refuse_of_another(file: Path, source: Path) -> None:
+    """Refuses labels in pixels that nothing but their name could tie to a source.
+
+    Raises:
+        DataError: They are named otherwise.
+    """
+    if not is_named_as(file, source):
+        raise DataError(
+            f"{file} does not say which picture it labels: for {source.name} name it {source.stem}{file.suffix}, or "
+            "put the labels of several pictures into a folder and name that."
+        )
 
 
 def unused_label_files(folder: Path, sources: Iterable[Path]) -> list[Path]:

@@ -21,6 +21,7 @@ from salakseg.prepare.labelling.label_files import (
     POLYGON_SUFFIXES,
     RASTER_SUFFIXES,
     find_label_file,
+    refuse_of_another,
     unused_label_files,
 )
 from salakseg.prepare.labelling.label_lookup import IGNORED, UNLABELLED
@@ -142,7 +143,7 @@ def _open_file(
     suffix = file.suffix.casefold()
     kind = json_kind(file) if suffix == ".json" else None
     if suffix in POLYGON_SUFFIXES or kind == "GeoJSON":
-        return open_polygons(file, grid, source, class_map, options)
+        return open_polygons(file, grid, source, class_map, options, own=own)
     _refuse_columns(file, options)
     if kind == "COCO":
         return open_coco(file, source_frame(grid, source), source, class_map, options)
@@ -157,20 +158,27 @@ def _open_file(
         )
     if grid.crs is None and suffix != ".vrt" and grid.height * grid.width <= _LARGEST_PICTURE:
         if not own:
-            _refuse_mask_of_another(file, source)
+            refuse_of_another(file, source)
         return open_mask(file, source_frame(grid, source), source, class_map)
     labels = RasterLabels(file, grid, source, class_map)
-    if not labels.reaches():
+    try:
+        if not (own or labels.placed):
+            refuse_of_another(file, source)
+        if labels.reaches():
+            return labels, labels.facts
+    except BaseException:
         labels.close()
-        return None
-    return labels, labels.facts
+        raise
+    labels.close()
+    return None
 
 
 def _open_reviewed(path: Path, grid: Grid, source: Path, options: LabelOptions) -> ShapeLabels | None:
     file = _file_for(path, source, POLYGON_SUFFIXES, "the polygons of what was labelled with --reviewed")
     if file is None:
         return None
-    opened = open_polygons(file, grid, source, None, LabelOptions(all_touched=options.all_touched))
+    options = LabelOptions(all_touched=options.all_touched)
+    opened = open_polygons(file, grid, source, None, options, own=path.is_dir())
     return None if opened is None else opened[0]
 
 
@@ -189,11 +197,3 @@ def _refuse_columns(file: Path, options: LabelOptions) -> None:
     for flag, value in settings.items():
         if value is not None:
             raise DataError(f"{file} has no columns and layers; leave out {flag}, which is for polygon files.")
-
-
-def _refuse_mask_of_another(file: Path, source: Path) -> None:
-    if not stem_of(file.name).startswith(stem_of(source.name)):
-        raise DataError(
-            f"{file} does not say which picture it labels: for {source.name} name it {source.stem}{file.suffix}, or "
-            "put the masks of several pictures into a folder and name that."
-        )

@@ -19,6 +19,7 @@ from salakseg.errors import DataError
 from salakseg.prepare.grid import Grid
 from salakseg.prepare.labelling.columns import NO_CLASS, find_class_column
 from salakseg.prepare.labelling.label_facts import LabelFacts
+from salakseg.prepare.labelling.label_files import refuse_of_another
 from salakseg.prepare.labelling.label_lookup import IGNORED, ClassLookup, is_blank, layering
 from salakseg.prepare.labelling.label_options import LabelOptions
 from salakseg.prepare.labelling.placing import place
@@ -50,7 +51,13 @@ class Layer:
 
 
 def open_polygons(
-    path: Path, grid: Grid, source: Path, class_map: ClassMap | None, options: LabelOptions
+    path: Path,
+    grid: Grid,
+    source: Path,
+    class_map: ClassMap | None,
+    options: LabelOptions,
+    *,
+    own: bool,
 ) -> tuple[ShapeLabels, LabelFacts] | None:
     """Opens a polygon file as labels of a source.
 
@@ -64,6 +71,7 @@ def open_polygons(
         source: The source, for messages.
         class_map: The classes; None if all polygons count as class 0, whatever their columns say.
         options: How the file is to be read.
+        own: Whether the file was found by the source's name. Else polygons in pixels must be named as the picture.
 
     Returns:
         The labels and what was found; None if no polygon reaches the source.
@@ -73,6 +81,8 @@ def open_polygons(
     """
     layer = read_layer(path, class_map, options)
     parts_P, crs = _in_reach_of(layer, path, grid, source)
+    if grid.crs is None and grid.transform.is_identity and not own:  # in pixels
+        refuse_of_another(path, source)
     placed, chosen = place(parts_P, crs, grid)
     if len(placed) == 0:
         return None
@@ -211,6 +221,11 @@ def _in_reach_of(layer: Layer, path: Path, grid: Grid, source: Path) -> tuple[ND
                 "the picture, or draw its labels in pixels without a reference system."
             )
         parts_P = layer.parts_P
+        if layer.assumed and grid.transform.is_identity and _is_a_speck(parts_P):
+            raise DataError(
+                f"{path} lies in longitude and latitude, but {source.name} does not say where it lies; georeference "
+                "the picture, or draw its labels in pixels."
+            )
         upwards = grid.transform.is_identity and len(parts_P) > 0 and shapely.total_bounds(parts_P)[3] <= 0
         if upwards:  # QGIS draws a picture without a place beneath the x axis
             parts_P = shapely.transform(parts_P, lambda points_N2: points_N2 * (1.0, -1.0))
@@ -229,6 +244,14 @@ def _in_reach_of(layer: Layer, path: Path, grid: Grid, source: Path) -> tuple[ND
                 "anew as GeoPackage in its own reference system."
             )
     return layer.parts_P, layer.crs
+
+
+def _is_a_speck(parts_P: NDArray[Any]) -> bool:
+    """Whether all polygons together are smaller than a pixel, as those of a farm in degrees are."""
+    if len(parts_P) == 0:
+        return False
+    left, bottom, right, top = shapely.total_bounds(parts_P)
+    return bool(right - left < 1 and top - bottom < 1)
 
 
 def _copy(facts: LabelFacts) -> LabelFacts:

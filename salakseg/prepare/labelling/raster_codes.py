@@ -140,7 +140,7 @@ def _survey_indices(
 ) -> Decoder:
     for value, _, (row, col) in _indices(dataset, path, bands):
         _check_index(value, class_map, path, row, col)
-    _note_nodata(dataset, class_map, facts)
+    _note_nodata(dataset, class_map, facts, _index_lut(class_map))
     return Decoder(bands, _index_lut(class_map))
 
 
@@ -165,7 +165,7 @@ def _survey_palette(
     if grey_ramp or not (telling or np.isin(codes[list(pixels)], classes).all()):
         for value, (row, col) in places.items():
             _check_index(value, class_map, path, row, col)
-        _note_nodata(dataset, class_map, facts)
+        _note_nodata(dataset, class_map, facts, _index_lut(class_map))
         return Decoder(bands, _index_lut(class_map))
     lut = np.full(256, IGNORED, np.uint8)
     for class_id, code in enumerate(classes):
@@ -173,6 +173,7 @@ def _survey_palette(
     for value, count in pixels.items():
         if lut[value] == IGNORED:
             _note_stranger(facts, int(codes[value]), count, places[value])
+    _note_nodata(dataset, class_map, facts, lut)
     return Decoder(bands, lut)
 
 
@@ -205,6 +206,7 @@ def _survey_colors(
         return Decoder(bands[:1], _index_lut(class_map))
     for code, (count, at) in strangers.items():
         _note_stranger(facts, code, count, at)
+    _note_nodata(dataset, class_map, facts, lut[np.arange(256) * 0x010101])
     return Decoder(bands, lut)
 
 
@@ -236,10 +238,15 @@ def _index_lut(class_map: ClassMap) -> NDArray[np.uint8]:
     return lut
 
 
-def _note_nodata(dataset: Any, class_map: ClassMap, facts: LabelFacts) -> None:  # noqa: ANN401
+def _note_nodata(
+    dataset: Any,  # noqa: ANN401
+    class_map: ClassMap,
+    facts: LabelFacts,
+    lut: NDArray[np.uint8],
+) -> None:
     nodata = dataset.nodata
-    if nodata is not None and 0 <= nodata < len(class_map) and nodata == int(nodata):
-        name = class_map.names[int(nodata)]
+    if nodata is not None and 0 <= nodata < len(lut) and nodata == int(nodata) and lut[int(nodata)] < len(class_map):
+        name = class_map.names[lut[int(nodata)]]
         facts.notes.append(
             f"A label raster marks {nodata:g} as no data, so that {name!r} is nowhere in it and these pixels are "
             "unlabelled; unset its nodata value if they are labelled."

@@ -43,6 +43,7 @@ class RasterLabels:
 
     Attributes:
         facts: What was found.
+        placed: Whether the file says where it lies.
 
     Raises:
         DataError: The file cannot be read, does not say where it lies and is not of the source's size, or holds what
@@ -53,7 +54,7 @@ class RasterLabels:
         self._path = path
         self._dataset = _open(path)
         try:
-            self._map, self._placed = _pixel_map(self._dataset, path, grid, source)
+            self._map, self.placed = _pixel_map(self._dataset, path, grid, source)
             self.facts = LabelFacts(path, "a label raster")
             self._decoder: Decoder = survey(self._dataset, path, class_map, self.facts)
         except BaseException:
@@ -73,7 +74,7 @@ class RasterLabels:
 
     def reaches(self) -> bool:
         """Whether the raster and the source share any ground."""
-        if not self._placed:
+        if not self.placed:
             return True
         transform, width, height = self._dataset.transform, self._dataset.width, self._dataset.height
         outline_N2 = to_coordinates(np.array([(0.0, 0), (width, 0), (width, height), (0, height)]), transform)

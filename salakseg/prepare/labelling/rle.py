@@ -14,7 +14,7 @@ def decode_rle(counts: str | bytes | Sequence[int], height: int, width: int) -> 
 
     Args:
         counts: Lengths of runs of zeros and ones in turn, zeros first; or COCO's text for them, in which a number is
-            written in groups of five bits from the lowest on, and from the third run on as the difference to the run
+            written in groups of five bits from the lowest on, and from the fourth run on as the difference to the run
             before the last.
         height: Rows of the mask.
         width: Columns of the mask.

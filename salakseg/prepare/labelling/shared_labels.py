@@ -3,7 +3,9 @@
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 
+import pyogrio
 import rasterio
+from pyogrio.errors import DataSourceError
 from rasterio.errors import RasterioError
 
 from salakseg.classes import ClassMap
@@ -46,8 +48,10 @@ def refuse_shared(path: Path, sources: Sequence[Path], class_map: ClassMap) -> N
 def _label_of(path: Path, source: Path, class_map: ClassMap) -> tuple[Path, int] | None:
     """What labels a source by its name alone: a file, or a file and the number of its entry."""
     file = find_label_file(path, source) if path.is_dir() else path
-    if file is None or not file.is_file() or file.suffix.casefold() in POLYGON_SUFFIXES:
+    if file is None or not file.is_file():
         return None
+    if file.suffix.casefold() in POLYGON_SUFFIXES:
+        return None if _has_a_system(file) else (file, 0)
     if file.suffix.casefold() == ".json":
         kind = json_kind(file)
         if kind == "COCO":
@@ -55,6 +59,14 @@ def _label_of(path: Path, source: Path, class_map: ClassMap) -> tuple[Path, int]
             return None if entry is None else (file, id(entry))
         return (file, 0) if kind == "LabelMe" else None
     return None if _lies_somewhere(file) else (file, 0)
+
+
+def _has_a_system(polygons: Path) -> bool:
+    """Whether polygons name a reference system; GeoJSON always has one, if only an assumed one."""
+    try:
+        return pyogrio.read_info(polygons)["crs"] is not None
+    except (DataSourceError, ValueError):
+        return True  # opening it as labels says what is wrong with it
 
 
 def _lies_somewhere(raster: Path) -> bool:

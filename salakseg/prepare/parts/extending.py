@@ -43,6 +43,7 @@ class Extended:
         labelled: Patches with a mask whose photos were unlabelled data so far.
         unused: New patches that lie too near to a held-out part.
         placeless: New patches of which that cannot be told, since their place is not known; they are used nowhere.
+        unsure: New patches that join training and whose place is known, while that of held-out photos is not.
         ground: Where the patches are; None where that of any is not known.
     """
 
@@ -52,6 +53,7 @@ class Extended:
     labelled: int
     unused: int
     placeless: int
+    unsure: int
     ground: Ground | None
 
     @property
@@ -124,6 +126,7 @@ def extend_split(root: Path, gap: int = 3, photos: Path | None = None, footprint
             for new, lost, patch in zip(new_N, placeless_N, index.patches, strict=True)
         ),
         placeless=int(placeless_N.sum()),
+        unsure=0 if known_N[held_out_N].all() else int((new_N & known_N & ~unused_N).sum()),
         ground=place_on_planes(footprints) if footprints is not None and known_N.all() else None,
     )
     if extended.changes:
@@ -161,7 +164,8 @@ def _near_on_ground(ground: Ground, new_N: NDArray[np.bool_], held_out_N: NDArra
 
 
 def _near_in_flight(index: PatchIndex, roles: Mapping[Photo, Role], gap: int) -> set[Photo]:
-    """New photos at most ``gap`` photos from a held-out one of their folder."""
+    """New photos at most ``gap`` photos from a held-out one of their folder, or in a folder that is held out whole."""
+    open_to_training = {photo.folder for photo, role in roles.items() if role in (Role.LABELLED, Role.UNLABELLED)}
     places = flight_places(list(index.photos()))
     held_out: dict[str, list[int]] = {}
     for photo, place in places.items():
@@ -170,7 +174,9 @@ def _near_in_flight(index: PatchIndex, roles: Mapping[Photo, Role], gap: int) ->
     return {
         photo
         for photo, place in places.items()
-        if photo not in roles and any(abs(place - other) <= gap for other in held_out.get(photo.folder, ()))
+        if photo not in roles
+        and photo.folder in held_out
+        and (photo.folder not in open_to_training or any(abs(place - other) <= gap for other in held_out[photo.folder]))
     }
 
 
