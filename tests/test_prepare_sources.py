@@ -126,7 +126,14 @@ def test_any_name_becomes_one_that_works_everywhere(text: str) -> None:
     assert photo_of(patch_stem(name, 3, 1000)) == name
 
 
-@pytest.mark.parametrize("name", ["DJI_0462", "Kebun salak (2)", "žluťoučký", "農場", "a_patch_001_002", "x.y"])
+@pytest.mark.parametrize("name", ["con", "NUL", "aux.1", "Lpt1"])
+def test_devices_of_windows_are_no_names(name: str) -> None:
+    assert safe_name(name) == f"_{name}"
+
+
+@pytest.mark.parametrize(
+    "name", ["console", "com", "DJI_0462", "Kebun salak (2)", "žluťoučký", "農場", "a_patch_001_002", "x.y"]
+)
 def test_ordinary_names_stay(name: str) -> None:
     assert safe_name(name) == name
 

@@ -55,12 +55,12 @@ class LabelFlags:
 
     def files(self, source: Path) -> Sequence[Path]:
         """The files that hold the labels of a source."""
-        from salakseg.prepare.labelling.labels import find_label_file
+        from salakseg.prepare.labelling.label_files import LABEL_SUFFIXES, POLYGON_SUFFIXES, find_label_file
 
         found: list[Path] = []
-        for path in (self.path, self.reviewed):
+        for path, suffixes in ((self.path, LABEL_SUFFIXES), (self.reviewed, POLYGON_SUFFIXES)):
             if path is not None:
-                file = find_label_file(path, source) if path.is_dir() else path
+                file = find_label_file(path, source, suffixes) if path.is_dir() else path
                 found += [] if file is None else _with_sidecars(file)
         return found
 

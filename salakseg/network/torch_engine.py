@@ -46,7 +46,7 @@ class TorchEngine:
         checkpoint = load_checkpoint(path)
         self._class_map = checkpoint.class_map
         self._gsd_m = checkpoint.gsd_m
-        self._path = path
+        self._path = path if path.name else path.resolve()  # a bundle may be named "."
         self._tile = tile or checkpoint.default_tile
         self._variant = checkpoint.choose(weights, heads)
         self._device = torch.device(device)

@@ -90,11 +90,13 @@ def safe_name(text: str) -> str:
     """A name that every file system takes, and that no listing hides; most names stay as they are.
 
     Characters that Windows forbids and control characters become ``_``, and so do a dot in front and dots and spaces at
-    the end. Letters of any script stay; those that can be written in two ways are composed.
+    the end; what Windows takes for a device, such as ``con`` or ``aux.1``, gets one in front. Letters of any script
+    stay; those that can be written in two ways are composed.
     """
     text = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]', "_", unicodedata.normalize("NFC", text))
     text = re.sub(r"[. ]+$", lambda end: "_" * len(end[0]), text)
-    return re.sub(r"^[. ]", "_", text) or "_"
+    text = re.sub(r"^[. ]", "_", text) or "_"
+    return f"_{text}" if re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", text, re.IGNORECASE) else text
 
 
 def _refuse_bytes(path: Path) -> None:
