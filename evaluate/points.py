@@ -1,6 +1,7 @@
 """Points of a sample as a GeoPackage that is labelled in QGIS, and what comes back from there. Axes: N points."""
 
 import math
+import os
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -70,7 +71,8 @@ def check_points_output(path: Path, land_cover: Path, overwrite: bool) -> None:
     """
     if path.suffix.lower() != ".gpkg":
         raise SampleError(f"{path} is not named .gpkg, and points are written as a GeoPackage; name it so.")
-    if style_path(path).absolute() == style_path(land_cover).absolute():
+    styles = {os.path.normcase(style_path(one).resolve()) for one in (path, land_cover)}
+    if len(styles) == 1:
         raise SampleError(
             f"{path} would share its style {style_path(path).name} with the map; give the points another name."
         )

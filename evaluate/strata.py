@@ -86,7 +86,8 @@ def open_land_cover(path: Path, class_mapping: ClassMap | None = None) -> LandCo
                     f"{path} marks what is not known by {dataset.nodata:g}, which is a class's number here; "
                     f"convert it first with `gdalwarp -dstnodata {IGNORE_INDEX} {path} map.tif`."
                 )
-            crs, transform, (height, width) = dataset.crs or None, dataset.transform, dataset.shape
+            transform, (height, width) = dataset.transform, dataset.shape
+            crs = None if transform.is_identity else dataset.crs or None  # a system alone says not where it lies
     except RasterioError as error:
         raise SampleError(f"{path} cannot be read as a land-cover map; name a map that salakseg has made.") from error
     with gdal_settings():

@@ -142,6 +142,16 @@ def test_no_record_is_an_error(tmp_path_factory: pytest.TempPathFactory, records
     json.dumps(found.to_dict(), allow_nan=False)
 
 
+def test_a_run_is_over_only_after_its_last_evaluation(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", [0.1, 0.2], iterations=300)
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "train", "iteration": 300, "loss": 1.0}) + "\n")
+    assert read_run(path).state is State.INTERRUPTED  # stopped in its last evaluation
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "val", "iteration": 300, "miou_without_background": 0.3}) + "\n")
+    assert read_run(path).state is State.FINISHED
+
+
 def some_runs(root: Path) -> Path:
     """Runs of all kinds, one of a ladder, and what is none."""
     runs = root / "runs"

@@ -178,6 +178,15 @@ def test_known_ground_decides_by_metres(tmp_path: Path) -> None:
     assert around.of(2, np.array([1, 2, 3])).tolist() == [False, True, False]
 
 
+def test_two_at_once_do_not_mix_their_records(tmp_path: Path) -> None:
+    with (
+        records(Planted(["p"]), tmp_path / "cells"),
+        pytest.raises(DataError, match=r"is used by another suggest; wait for it, or name another --cache"),
+    ):
+        CellStore(tmp_path / "cells", {}, 2, 2)
+    CellStore(tmp_path / "cells", {}, 2, 2).__exit__()
+
+
 def test_a_store_goes_on_where_it_was_cut(tmp_path: Path) -> None:
     source = Planted([f"p{n}" for n in range(5)])
     with records(source, tmp_path / "cells") as store:

@@ -139,7 +139,10 @@ def free_memory() -> int | None:
     with suppress(OSError, ValueError):  # a container's own bound
         group = Path("/sys/fs/cgroup")
         bound = int((group / "memory.max").read_text(encoding="ascii"))
-        found.append(max(0, bound - int((group / "memory.current").read_text(encoding="ascii"))))
+        used = int((group / "memory.current").read_text(encoding="ascii"))
+        told = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+        used -= int(told.get("inactive_file", 0))  # files that were read, which make room for others
+        found.append(max(0, bound - used))
     return min(found, default=None)
 
 

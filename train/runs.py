@@ -176,9 +176,9 @@ def _ending(records: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any]) -> 
         known = Recipe.model_validate(dict(recipe))
     except ValidationError:  # of another version
         return State.INTERRUPTED, ""
-    if last.get("iteration", 0) >= known.schedule.iterations:
-        return State.FINISHED, ""
     evaluations = [record for record in records if record.get("kind") == "val"]
+    if evaluations and evaluations[-1]["iteration"] >= known.schedule.iterations:  # the last step is not the end
+        return State.FINISHED, ""
     scores = [_score(record) for record in evaluations]
     # An evaluation is the last thing that happened also where the watch has added its records to it
     ended_there = bool(evaluations) and last["iteration"] == evaluations[-1]["iteration"]

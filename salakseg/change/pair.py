@@ -239,6 +239,8 @@ def _overlap(base: LandCover, other: LandCover) -> tuple[int, int, int, int]:
     if other.crs != base.crs:
         x, y = (np.asarray(values) for values in transform_points(other.crs, base.crs, x, y))
     col, row = _apply(~base.grid, x, y)
+    if not (np.isfinite(col).all() and np.isfinite(row).all()):  # beyond where the other map's system has values
+        raise RasterError(f"{other.path} and {base.path} show different ground; nothing can be compared.")
     # Corners that are off by rounding alone do not open another row
     first_col, last_col = max(0, math.floor(col.min() + 1e-6)), min(base.width, math.ceil(col.max() - 1e-6))
     first_row, last_row = max(0, math.floor(row.min() + 1e-6)), min(base.height, math.ceil(row.max() - 1e-6))

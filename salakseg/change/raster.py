@@ -82,10 +82,13 @@ def write_change(
             plain, only = Path(folder) / "all.tif", Path(folder) / "changes.tif"
             _write_values(change.pair, legend, value_KK, plain, only, progress)
             whole = Path(folder) / raster.name
-            with gdal_settings(), without_place():
-                rasterio.shutil.copy(
-                    plain, whole, driver="COG", COMPRESS="LZW", BLOCKSIZE=str(BLOCK), OVERVIEW_RESAMPLING="MODE"
-                )
+            try:
+                with gdal_settings(), without_place():
+                    rasterio.shutil.copy(
+                        plain, whole, driver="COG", COMPRESS="LZW", BLOCKSIZE=str(BLOCK), OVERVIEW_RESAMPLING="MODE"
+                    )
+            except Exception as error:  # GDAL's own errors, which share no public base class
+                raise RasterError(f"{raster} cannot be written ({error}); is the disk full?") from error
             if polygons is not None:
                 # Every pixel edge: smoothed, the small pieces that change is made of would lose half of their area
                 summary = write_polygons(

@@ -127,7 +127,15 @@ def _draw(
     scale_height = 0 if metres_a_column is None else 44
     height = TITLE_HEIGHT + rows + scale_height + legend_height
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-    figure.text(MARGIN / width, 1 - TITLE_HEIGHT / 2 / height, title, va="center", fontsize=11, linespacing=1.4)
+    figure.text(
+        MARGIN / width,
+        1 - TITLE_HEIGHT / 2 / height,
+        title,
+        va="center",
+        fontsize=11,
+        linespacing=1.4,
+        parse_math=False,
+    )
     left = (width - 2 * cols - MARGIN) // 2
     for position, picture in enumerate((image_HWC, map_HWC)):
         box = ((left + position * (cols + MARGIN)) / width, (legend_height + scale_height) / height)
@@ -159,7 +167,7 @@ def _draw_scale(axes: "Axes", cols: int, height: int, metres_a_column: float) ->
     _pixel_axes(axes, cols, height)
     axes.plot([1, 1 + length_m / metres_a_column], [14, 14], color="black", linewidth=4, solid_capstyle="butt")
     text = f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m"
-    axes.text(1 + length_m / metres_a_column + 8, 14, text, va="center", fontsize=10)
+    axes.text(1 + length_m / metres_a_column + 8, 14, text, va="center", fontsize=10, parse_math=False)
 
 
 def _draw_legend(axes: "Axes", legend: list[tuple[str, Color]], cols: int, column: int) -> None:
@@ -170,7 +178,7 @@ def _draw_legend(axes: "Axes", legend: list[tuple[str, Color]], cols: int, colum
         x, y = MARGIN + col * column, MARGIN + row * LEGEND_ROW
         face = tuple(part / 255 for part in color)
         axes.add_patch(Rectangle((x, y + 3), 26, LEGEND_ROW - 8, facecolor=face, edgecolor="0.4", linewidth=0.5))
-        axes.text(x + 34, y + LEGEND_ROW / 2 - 1, text, va="center", fontsize=10)
+        axes.text(x + 34, y + LEGEND_ROW / 2 - 1, text, va="center", fontsize=10, parse_math=False)
 
 
 def _pixel_axes(axes: Any, width: int, height: int) -> None:  # noqa: ANN401

@@ -188,5 +188,6 @@ class TorchEngine:
             return image.to(self._device)
         if self._pinned is None or self._pinned.shape != image.shape:
             self._pinned = torch.empty_like(image).pin_memory()
+        torch.cuda.current_stream(self._device).synchronize()  # the device may still be reading the tiles before
         self._pinned.copy_(image)
-        return self._pinned.to(self._device, non_blocking=True)  # the result is waited for before the next batch
+        return self._pinned.to(self._device, non_blocking=True)

@@ -62,7 +62,7 @@ def summarise(doubt: Doubt, valid_BHW: Tensor, feature_BC: Tensor) -> NDArray[An
     def mean(value_BHW: Tensor) -> Tensor:
         return (value_BHW * weight_BHW).sum(dim=(1, 2)) / least_B
 
-    bin_BHW = (doubt.score_BHW * BINS).long().clamp(max=BINS - 1)
+    bin_BHW = (doubt.score_BHW * BINS).long().clamp(0, BINS - 1)  # of what is no number, anything
     count_BQ = torch.zeros(len(pixels_B), BINS, device=weight_BHW.device)
     count_BQ.scatter_add_(1, bin_BHW.flatten(1), weight_BHW.flatten(1))
     prob_BK = (doubt.prob_BKHW * weight_BHW.unsqueeze(1)).sum(dim=(2, 3)) / least_B.unsqueeze(1)

@@ -137,7 +137,7 @@ def write_sheet(
     pairs = [shown[first : first + _COLUMNS] for first in range(0, len(shown), _COLUMNS)]
     tall = [_TITLE_IN + _WIDE_IN * max(one.label_HW.shape[0] / one.label_HW.shape[1] for one in pair) for pair in pairs]
     figure = Figure(figsize=(_WIDE_IN * 3.3 * _COLUMNS, sum(tall) + 1.4), dpi=110, layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     grid = figure.add_gridspec(len(pairs) + 1, 3 * _COLUMNS, height_ratios=[*tall, 0.5])
     bar = None
     for place, (one, row) in enumerate(zip(shown, rows, strict=True)):
@@ -148,7 +148,7 @@ def write_sheet(
         picture.imshow(_small(one.image_HWC, Image.Resampling.LANCZOS))
         classes.imshow(_small(_painted(one.label_HW, class_map), Image.Resampling.NEAREST))
         bar = doubt.imshow(one.score_HW, cmap="magma", vmin=0, vmax=high)
-        picture.set_title(f"{row['rank']}. {_named(row)}", fontsize=7, loc="left")
+        picture.set_title(f"{row['rank']}. {_named(row)}", fontsize=7, loc="left", parse_math=False)
         doubt.set_title(f"worth {row['worth']:.2f}", fontsize=7, loc="right")
     present = sorted({int(value) for one in shown for value in np.unique(one.label_HW)} - {IGNORE_INDEX})
     handles = [
@@ -157,7 +157,9 @@ def write_sheet(
     ]
     below = figure.add_subplot(grid[-1, :4])
     below.axis("off")
-    below.legend(handles=handles, loc="center", ncols=4, fontsize=7, frameon=False)
+    legend = below.legend(handles=handles, loc="center", ncols=4, fontsize=7, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     if bar is not None:
         beside = figure.add_subplot(grid[-1, 4:])
         beside.axis("off")

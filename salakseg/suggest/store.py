@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from salakseg.errors import DataError
@@ -34,7 +35,7 @@ class CellStore:
         record: The type of a record.
 
     Raises:
-        DataError: The folder cannot be written.
+        DataError: The folder cannot be written, or another process uses it.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any], classes: int, channels: int) -> None:
@@ -43,6 +44,7 @@ class CellStore:
         text = json.dumps({**about, "format": 2, "record": str(self.record)}, sort_keys=True, indent=1)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(folder / "lock", timeout=0).acquire()
             if not head.is_file() or head.read_text(encoding="utf-8") != text:
                 for path in (head, self._cells, self._items):
                     path.unlink(missing_ok=True)
@@ -53,6 +55,8 @@ class CellStore:
                 replace(partial, head)
             self.names, self._count = self._cut_back()
             self._cells_file, self._items_file = self._cells.open("ab"), self._items.open("ab")
+        except Timeout as error:
+            raise DataError(f"{folder} is used by another suggest; wait for it, or name another --cache.") from error
         except OSError as error:
             raise DataError(f"{folder} cannot be written ({error}); name another folder with --cache.") from error
 
@@ -62,6 +66,7 @@ class CellStore:
     def __exit__(self, *_: object) -> None:
         self._cells_file.close()
         self._items_file.close()
+        self._lock.lock.release()
 
     def add(self, cells: NDArray[Any], finished: Sequence[str]) -> None:
         """Appends records, and the names of the pictures that are complete with them.
