@@ -19,7 +19,7 @@ from salakseg.prepare.request import LabelSource
 
 UTM_SOUTH = Affine(0.05, 0, 431000, 0, -0.05, 9154000)
 DEGREES = Affine(4.5e-7, 0, 110.4, 0, -4.5e-7, -7.6)
-ROTATED = Affine.translation(431000, 9154000) * Affine.rotation(30) * Affine.scale(0.05, -0.05)
+ROTATED = Affine.translation(431000, 9154000) @ Affine.rotation(30) @ Affine.scale(0.05, -0.05)
 
 
 @dataclass(slots=True)

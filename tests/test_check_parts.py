@@ -119,7 +119,7 @@ def test_photos_in_a_row_in_different_parts(root: Path) -> None:
 
 @pytest.mark.parametrize("stride", [SIDE_PX, SIDE_PX // 2])
 def test_ground_that_parts_share(tmp_path: Path, stride: int) -> None:
-    metres = Affine.translation(431_000, 9_154_000) * Affine.scale(0.05, -0.05)
+    metres = Affine.translation(431_000, 9_154_000) @ Affine.scale(0.05, -0.05)
     rows = write_mosaic(tmp_path, "kebun", "peta", metres, 16, 16, stride=stride)
     write_gpkg(tmp_path, rows, "EPSG:32749")
     parts = make_parts(tmp_path, SALAK, SplitRequest())

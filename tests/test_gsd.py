@@ -306,7 +306,7 @@ def test_a_map_of_another_size_covers_the_same_ground(tmp_path: Path, gsd_m: flo
     with rasterio.open(source) as given, rasterio.open(tmp_path / "map.tif") as made:
         label_HW = made.read(1)
         assert made.crs == given.crs
-        assert made.transform.almost_equals(UTM_SOUTH * Affine.scale(step), 1e-9)
+        assert made.transform.almost_equals(UTM_SOUTH @ Affine.scale(step), 1e-9)
         assert made.shape == tuple(math.ceil(size / step - 1e-6) for size in given.shape)
         assert (made.bounds.left, made.bounds.top) == pytest.approx((given.bounds.left, given.bounds.top))
         for edge, sign in (("right", 1), ("bottom", -1)):  # to the last pixel, and no pixel further

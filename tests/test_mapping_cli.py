@@ -240,7 +240,7 @@ def test_another_flight_of_the_same_name_is_not_taken_for_mapped(field: Path, tm
     assert not (tmp_path / "areas.csv").exists()
     write_scene(flight, 150, 170)
     with rasterio.open(flight, "r+") as dataset:  # a mile off, on a grid of the same size
-        dataset.transform = Affine.translation(1609, 0) * dataset.transform
+        dataset.transform = Affine.translation(1609, 0) @ dataset.transform
     os.utime(flight, ns=(0, 0))  # as if it had been copied with its time
     assert "made from something else (place)" in predict(field, flight, *wanted, "--resume", status=1)
 

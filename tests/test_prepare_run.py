@@ -215,7 +215,7 @@ def test_a_resampled_mosaic_is_what_the_model_would_see(tmp_path: Path) -> None:
     run(path, out=tmp_path / "root", labels=label_source(labels_of), gsd_m=0.1, min_valid=0)
     (grid,) = grids
     assert (grid.height, grid.width) == (65, 100)
-    assert grid.transform == UTM_SOUTH * Affine.scale(2)
+    assert grid.transform == UTM_SOUTH @ Affine.scale(2)
     found_CHW, found_HW, _ = stitch(tmp_path / "root", "o", 65, 100, 32)
     mean_CHW = random_image(130, 200).reshape(3, 65, 2, 100, 2).mean(axis=(2, 4))
     assert np.abs(found_CHW - mean_CHW).max() <= 0.5 + 1e-4

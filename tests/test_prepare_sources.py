@@ -256,7 +256,7 @@ def test_the_ground_sampling_distance_makes_the_grid(tmp_path: Path) -> None:
     path = write_mosaic(tmp_path / "o.tif", random_image(40, 60))
     found_CHW, valid_HW, source = read_all(path, gsd_m=0.10)
     assert (source.grid.height, source.grid.width) == (20, 30)
-    assert source.grid.transform == UTM_SOUTH * Affine.scale(2)
+    assert source.grid.transform == UTM_SOUTH @ Affine.scale(2)
     mean_CHW = random_image(40, 60).reshape(3, 20, 2, 30, 2).mean(axis=(2, 4))
     assert np.abs(found_CHW - mean_CHW).max() <= 0.5 + 1e-4 and valid_HW.all()
 

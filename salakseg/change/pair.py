@@ -100,7 +100,7 @@ def open_pair(old: Path, new: Path, class_mapping: ClassMap | None = None) -> Pa
     if _pixel(second) > _pixel(first) * (1 + 1e-9):
         base, other, grid_of = second, first, "new"
     row, col, height, width = _overlap(base, other)
-    transform = base.grid * Affine.translation(col, row)
+    transform = base.grid @ Affine.translation(col, row)
     area_H = None if base.crs is None else pixel_areas(base.crs, transform, height, width)
     return Pair(first, second, first.class_map, base.crs, transform, height, width, grid_of, area_H)
 

@@ -204,7 +204,7 @@ def check_finished(source: Path, outputs: Outputs, engine: Engine, settings: Map
 
 def _transform(orthomosaic: Orthomosaic, plan: MapPlan) -> Any:  # noqa: ANN401
     """Where the map lies."""
-    return orthomosaic.transform * Affine.scale(plan.source_to_map.cols.step, plan.source_to_map.rows.step)
+    return orthomosaic.transform @ Affine.scale(plan.source_to_map.cols.step, plan.source_to_map.rows.step)
 
 
 def _plan(

@@ -81,7 +81,7 @@ def _read_labels(path: Path, source: Orthomosaic, shape: tuple[int, int]) -> tup
                     )
                 pixels = dataset.width * dataset.height
                 # Its last pixels may stick out beyond the orthomosaic.
-                right, bottom = ~dataset.transform * source.transform * (source.width, source.height)
+                right, bottom = (~dataset.transform @ source.transform) @ (source.width, source.height)
                 covered = Window(0, 0, min(right, dataset.width), min(bottom, dataset.height))
                 label_HW: NDArray[np.uint8] = dataset.read(
                     1, window=covered, out_shape=shape, resampling=Resampling.nearest
@@ -93,9 +93,9 @@ def _read_labels(path: Path, source: Orthomosaic, shape: tuple[int, int]) -> tup
 
 def _same_ground(dataset: Any, source: Orthomosaic) -> bool:  # noqa: ANN401
     """Whether a map, whose pixels may be of another size, has the orthomosaic's corners to a pixel."""
-    to_source = ~source.transform * dataset.transform
-    left, top = to_source * (0, 0)
-    right, bottom = to_source * (dataset.width, dataset.height)
+    to_source = ~source.transform @ dataset.transform
+    left, top = to_source @ (0, 0)
+    right, bottom = to_source @ (dataset.width, dataset.height)
     across, down = max(1.0, to_source.a), max(1.0, to_source.e)
     return bool(
         max(abs(left), abs(top)) < 0.5 and abs(right - source.width) <= across and abs(bottom - source.height) <= down

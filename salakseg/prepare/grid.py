@@ -29,7 +29,7 @@ class Grid:
 
     def window(self, row: int, col: int, height: int, width: int) -> "Grid":
         """A part of the grid, which may reach beyond it."""
-        return replace(self, height=height, width=width, transform=self.transform * Affine.translation(col, row))
+        return replace(self, height=height, width=width, transform=self.transform @ Affine.translation(col, row))
 
 
 class Labels(Protocol):

@@ -147,7 +147,7 @@ class MosaicSource:
             return
         to_grid = resample_by(self._orthomosaic.height, self._orthomosaic.width, (down, across))
         self._reader = ResampledOrthomosaic(self._orthomosaic, to_grid.rows, to_grid.cols)
-        transform = self._orthomosaic.transform * Affine.scale(across, down)
+        transform = self._orthomosaic.transform @ Affine.scale(across, down)
         self.grid = Grid(to_grid.rows.size_out, to_grid.cols.size_out, transform, self._orthomosaic.crs)
 
     @property

@@ -44,7 +44,7 @@ def source_frame(grid: Grid, source: Path) -> Frame:
         raise DataError(f"{source} cannot be read ({error}), so its labels find no place; copy it anew.") from error
     if (height, width) == (grid.height, grid.width):
         return Frame(height, width, Affine.identity())
-    return Frame(height, width, grid.transform if transform.is_identity else ~transform * grid.transform)
+    return Frame(height, width, grid.transform if transform.is_identity else ~transform @ grid.transform)
 
 
 def check_size(path: Path, what: str, size: tuple[int, int], frame: Frame, source: Path) -> None:

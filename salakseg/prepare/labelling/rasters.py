@@ -145,5 +145,5 @@ def _between(label: Affine, grid: Affine) -> Affine:
     """From the grid's column and row to those of the label raster."""
     # Their origins are taken apart before anything is divided: coordinates have seven digits before the point.
     moved = Affine(grid.a, grid.b, grid.c - label.c, grid.d, grid.e, grid.f - label.f)
-    between: Affine = ~Affine(label.a, label.b, 0.0, label.d, label.e, 0.0) * moved
+    between: Affine = ~Affine(label.a, label.b, 0.0, label.d, label.e, 0.0) @ moved
     return between
