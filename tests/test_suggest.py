@@ -14,7 +14,7 @@ from salakseg.network.heads import Logits
 from salakseg.network.torch_engine import TorchEngine
 from salakseg.suggest.candidates import features_of, gather, high_bin, worth_of
 from salakseg.suggest.cells import cell_type, summarise
-from salakseg.suggest.choose import Wish, choose, look_at, open_stores
+from salakseg.suggest.choose import Wish, choose, distance_of, look_at, open_stores
 from salakseg.suggest.diverse import pick_diverse, standardise
 from salakseg.suggest.near import Neighbourhood
 from salakseg.suggest.output import suggested_split
@@ -131,7 +131,9 @@ def test_conflicts_are_kept_and_the_list_ends_where_nothing_is_left() -> None:
 class Planted(Source):
     """Cells that were made up, a picture each."""
 
-    title, threads, side_m, step_m = "planted", 1, None, None
+    title, threads = "planted", 1
+    side_m: float | None = None
+    step_m: float | None = None
     about: dict[str, str] = {"root": "planted"}  # noqa: RUF012
 
     def __init__(self, photos: list[str], ground: list[tuple[float, float]] | None = None) -> None:
@@ -176,6 +178,17 @@ def test_known_ground_decides_by_metres(tmp_path: Path) -> None:
     around = Neighbourhood(found, [source.photos], distance=15, gap=3, unit="patch")
     assert around.labelled().tolist() == [True, True, False, False]
     assert around.of(2, np.array([1, 2, 3])).tolist() == [False, True, False]
+
+
+def test_the_same_ground_reaches_as_far_as_a_candidate_is_wide() -> None:
+    source = Planted(["a"] * 12 + ["b"] * 12, [(0, 0)] * 24)
+    source.base_N = np.repeat([0, 1], 12)
+    source.place_N2 = np.array([(row, col) for _ in range(2) for row in range(3) for col in range(4)])
+    source.side_m, source.step_m = 10.0, 5.0
+    assert distance_of([source], Wish(unit="patch")) == 15
+    assert distance_of([source], Wish(unit="area", side=3)) == 30  # cells that share half: 20 m
+    assert distance_of([source], Wish(unit="photo")) == pytest.approx((np.sqrt(12) - 1) * 5 + 10)
+    assert distance_of([source], Wish(unit="photo", distance_m=3.0)) == 3
 
 
 def test_two_at_once_do_not_mix_their_records(tmp_path: Path) -> None:

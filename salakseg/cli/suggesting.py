@@ -49,7 +49,11 @@ def suggest(
     ] = None,
     distance: Annotated[
         float | None,
-        typer.Option(min=0, help="Metres that count as the same ground, where it is known. Default: 1.5 sides."),
+        typer.Option(
+            min=0,
+            help="Metres between middles that count as the same ground, where it is known. Default: 1.5 sides of a "
+            "patch or an area, one of a photo.",
+        ),
     ] = None,
     splits: Annotated[
         Path | None, typer.Option(help="File with the split. Default: splits.csv in the data root, if it is there.")

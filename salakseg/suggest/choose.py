@@ -45,8 +45,8 @@ class Wish:
         side: Cells in a row of an area, at least 1.
         rarity: See `gather`.
         gap: Photos to either side of a labelled or chosen one that show much of the same ground.
-        distance_m: Metres between the middles of candidates below which they count as the same ground; None for one
-            and a half of their sides.
+        distance_m: Metres between the middles of candidates below which they count as the same ground; None for a side
+            of a photo, or one and a half of a patch or an area.
     """
 
     count: int = 20
@@ -184,9 +184,27 @@ def distance_of(sources: Sequence[Source], wish: Wish) -> float:
     """Metres below which two candidates show the same ground."""
     if wish.distance_m is not None:
         return wish.distance_m
-    sides = [source.side_m for source in sources if source.side_m is not None]
-    cells = wish.side if wish.unit == "area" else 1
-    return 1.5 * cells * max(sides, default=0.0)
+    return max((_apart(source, wish, source.side_m) for source in sources if source.side_m is not None), default=0.0)
+
+
+def _apart(source: Source, wish: Wish, side_m: float) -> float:
+    """The side of a photo, whose neighbours share no ground then; one and a half of an area's or a patch's."""
+    cells = {"patch": 1.0, "area": float(wish.side), "photo": _cells_across(source)}[wish.unit]
+    whole_m = (cells - 1) * (source.step_m or side_m) + side_m
+    return whole_m if wish.unit == "photo" else 1.5 * whole_m
+
+
+def _cells_across(source: Source) -> float:
+    """Cells across the middle one of the photos whose place is known: the root of rows times columns."""
+    known_N = np.isfinite(source.ground_N2).all(axis=1)
+    base_N, place_N2 = source.base_N[known_N], source.place_N2[known_N]
+    photos, base_N = np.unique(base_N, return_inverse=True)
+    if len(photos) == 0:
+        return 1.0
+    first, last = np.full((len(photos), 2), np.inf), np.full((len(photos), 2), -np.inf)
+    np.minimum.at(first, base_N, place_N2)
+    np.maximum.at(last, base_N, place_N2)
+    return float(np.median(np.sqrt((last - first + 1).prod(axis=1))))
 
 
 def default_cache(out: Path) -> Path:

@@ -27,7 +27,7 @@ class Neighbourhood:
         photos: For each source the photo of each number in the second column of its keys; None for an orthomosaic.
         distance: Metres.
         gap: Photos; 0 makes only patches of the same photo near each other.
-        unit: What a candidate is. Two patches of one photo show different ground.
+        unit: What a candidate is. Two patches of one photo, whose places are not known, count as different ground.
     """
 
     def __init__(
