@@ -41,7 +41,7 @@ class Course:
         kept, kept_foreground: Share of kept pixels once settled: the median over the second half of the records.
         precision_low, precision_high: Range of the pseudo-labels' precision over the second half of the records.
         gap: mIoU on training patches minus validation mIoU, at the last evaluation that has both.
-        losses: Number of records of the loss.
+        losses: Number of records of the loss, all of them since the run last went back to an older network.
         loss_first, loss_lowest, loss_last: Medians of the loss over its first, its lowest and its last quarter; the
             supervised loss, since the whole one jumps by design when self-training starts.
         loss_broken: Whether the last record of the loss is not a finite number.
@@ -192,6 +192,8 @@ def course_of(history: TrainingHistory) -> Course:
     values = [value for _, value in scores]
     beside = dict(finite(history.val_miou_with_background)).get(int(peak_at)) if scores else None
     losses = history.loss_sup or _whole_loss(history)
+    if history.went_back is not None:  # to an older network, which had learned the labels less well
+        losses = tuple(entry for entry in losses if entry[0] > history.went_back)
     quarters = _quarters(losses)
     precision = _second_half(history.pseudo_precision)
     ended = _known(history.ended)

@@ -137,6 +137,7 @@ class TrainingHistory:
         plan: What had been planned.
         stopped_early: True: patience ran out. False: it did not, so a run shorter than its plan was interrupted or
             is still going. None: unknown.
+        went_back: Iteration at which the trainer last went back to its best network, if it did.
         score_name: What ``val_miou`` is called, with whether background is in it.
         val_miou: Validation mIoU by which the best checkpoint is chosen, 0 to 1, without background.
         val_miou_with_background: Validation mIoU of all classes, 0 to 1.
@@ -156,6 +157,7 @@ class TrainingHistory:
 
     plan: Plan = Plan()
     stopped_early: bool | None = None
+    went_back: int | None = None
     score_name: str = "validation mIoU without background"
     val_miou: Series = ()
     val_miou_with_background: Series = ()
@@ -273,13 +275,19 @@ def history_of(records: Sequence[Mapping[str, Any]], plan: Plan, source: str, wh
     try:
         stop = _says_stopped(records) or _stopped_early(tuple(series["val_miou"]), plan, whole)
         values: dict[str, Any] = {name: tuple(pairs) for name, pairs in series.items()}
-        return TrainingHistory(plan=plan, stopped_early=stop, **values)
+        return TrainingHistory(plan=plan, stopped_early=stop, went_back=_went_back(records), **values)
     except ValueError as error:
         raise ReportError(f"{source} is damaged ({error}); is it of another program?") from error
 
 
 STOPPED_EARLY = "stopped early"
-"""The ``event`` of the record that says so."""
+ROLLBACK = "rollback"
+"""The ``event`` of the records that say so."""
+
+
+def _went_back(records: Sequence[Mapping[str, Any]]) -> int | None:
+    found = [int(r["iteration"]) for r in records if r["kind"] == "event" and r.get("event") == ROLLBACK]
+    return max(found, default=None)
 
 
 def _says_stopped(records: Sequence[Mapping[str, Any]]) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from salakseg.evaluate.course import course_of
 from salakseg.evaluate.diagnosis import Diagnosis, Finding, diagnose
-from salakseg.evaluate.history import Plan, Series, TrainingHistory
+from salakseg.evaluate.history import Plan, Series, TrainingHistory, history_of
 from salakseg.evaluate.recorded import load_recorded
 from salakseg.evaluate.rules import (
     BACKGROUND,
@@ -305,6 +305,19 @@ def test_an_early_peak_is_no_alibi_for_self_training() -> None:
         history = TrainingHistory(plan=plan, stopped_early=False, val_miou=scores, kept_share=curve(0.9, every=5_000))
         bands[name] = finding(history, START).band
     assert bands == {"up": "warning", "twice": "between", "before": "good"}
+
+
+def test_a_loss_is_not_said_to_rise_where_the_run_went_back_to_an_older_network() -> None:
+    loss = (
+        *((step, 1 - step / 1_000) for step in range(50, 501, 50)),
+        *((step, 0.8) for step in range(550, 1_001, 50)),
+    )
+    records: list[dict[str, Any]] = [{"kind": "train", "iteration": step, "loss_sup": value} for step, value in loss]
+    records += [{"kind": "val", "iteration": step, "miou_without_background": 0.5} for step in (500, 1_000)]
+    rises = [course_of(history_of(records, Plan(), "log")).loss_rises]
+    records.append({"kind": "event", "iteration": 500, "event": "rollback"})
+    rises.append(course_of(history_of(records, Plan(), "log")).loss_rises)
+    assert rises == [True, False]
 
 
 def test_a_loss_that_broke_is_critical() -> None:

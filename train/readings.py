@@ -11,14 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from salakseg.evaluate.history import STOPPED_EARLY
+from salakseg.evaluate.history import ROLLBACK, STOPPED_EARLY
 
 Record = Mapping[str, Any]
 """A line of ``metrics.jsonl``: ``kind``, ``iteration``, and what that kind holds."""
 
-ROLLBACK = "rollback"
 ALARM = "alarm"
-"""``event`` of the records of the kind "event" that the watch writes."""
+"""``event`` of the records of the kind "event" that the watch writes of an alarm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ led it astray, and ends when it was meant to.
 from typing import TYPE_CHECKING
 
 from salakseg.errors import CheckpointError
+from salakseg.evaluate.history import ROLLBACK
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
-from salakseg.train.readings import ROLLBACK
 from salakseg.train.run import RunLog
 from salakseg.train.state import restore_learning
 
