@@ -1,6 +1,5 @@
 import hashlib
 import json
-import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from salakseg.network.model import normalise
 from salakseg.network.onnx_engine import OnnxEngine
 from salakseg.network.torch_engine import TorchEngine
 from salakseg.network.variant import Variant
+from salakseg.replacing import may_write
 
 TILE = 64
 SETTINGS = ExportSettings(variant=Variant(), size=TILE)
@@ -305,7 +305,7 @@ def test_requests_that_cannot_work(tiny_checkpoint: Path, tmp_path: Path) -> Non
 def test_a_folder_that_cannot_be_written_to(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    monkeypatch.setattr("salakseg.export.onnx.may_write", lambda _: False)  # root may write anywhere
     with pytest.raises(ExportError, match="cannot be written to"):
         export_onnx(tiny_checkpoint, tmp_path / "model.onnx", SETTINGS)
 
@@ -345,7 +345,7 @@ def test_nowhere_to_keep_a_converted_checkpoint(
 ) -> None:
     (tmp_path / "home").write_text("no folder")
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr("salakseg.export.cache.may_write", lambda _: False)
     with pytest.raises(ExportError, match=r"neither .* nor .* can be written to; export it with `salakseg export`"):
         cached_onnx(tiny_checkpoint, TILE)
 
@@ -391,3 +391,9 @@ def test_the_file_is_named_as_what_it_is(tiny_checkpoint: Path, tmp_path: Path, 
 def test_an_enormous_size_is_refused_at_once(tiny_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="at most 4096"):
         export_onnx(tiny_checkpoint, tmp_path / "model.onnx", replace(SETTINGS, size=16_000_000))
+
+
+def test_whether_a_folder_may_be_written_to_is_tried(tmp_path: Path) -> None:
+    assert may_write(tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert not may_write(tmp_path / "missing")

@@ -102,7 +102,7 @@ def test_drive_letters_and_backslashes_are_plain_text_and_a_split_may_come_from_
 ) -> None:
     """The root bears a Windows path as its name; its split and class mapping were saved with a BOM and CR LF."""
     data = shutil.copytree(plantation, tmp_path / r"D:\salak\patches")
-    command("splits", "make", data, "--gap", 0)
+    command("splits", "make", data, "--gap", 0, "--overwrite")  # others may have trained on these patches
     split = (data / "splits.csv").read_text(encoding="utf-8")
     (data / "splits.csv").write_bytes(split.replace("\n", "\r\n").encode("utf-8-sig"))
     run = tmp_path / r"D:\runs\first"

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -245,10 +244,10 @@ class _Order:
 def flight_places(photos: Sequence[Photo]) -> dict[Photo, int]:
     """Place of each photo along the flight of its folder.
 
-    The number in the name, where all names of a folder share what stands before it (``DJI_0462``) and most numbers
-    follow each other; else the position in natural order, which can only make the gap wider, because missing numbers
-    are not seen. Numbers that are times, or that step by ten, would tell nothing of what lies side by side. Names that
-    differ behind the number alone (``DJI_0462_T``, ``DJI_0462_W``) are pictures of one place.
+    The number in the name, where all names of a folder share what stands before it (``DJI_0462``) and half of the
+    numbers or more follow each other; else the position in natural order, which can only make the gap wider, because
+    missing numbers are not seen. Numbers that are times, or that step by ten, would tell nothing of what lies side by
+    side. Names that differ behind the number alone (``DJI_0462_T``, ``DJI_0462_W``) are pictures of one place.
     """
     folders: dict[str, list[Photo]] = {}
     for photo in photos:
@@ -261,7 +260,7 @@ def flight_places(photos: Sequence[Photo]) -> dict[Photo, int]:
             shots.setdefault((match[1], int(match[2])) if match else (photo.name, -1), []).append(photo)
         order = sorted(shots, key=lambda shot: natural_key(f"{shot[0]}{shot[1]}"))
         steps = [after[1] - before[1] for before, after in pairwise(order)]
-        numbered = len({name for name, _ in order}) == 1 and (not steps or median(steps) == 1)
+        numbered = len({name for name, _ in order}) == 1 and 2 * steps.count(1) >= len(steps)
         for position, shot in enumerate(order):
             places |= dict.fromkeys(shots[shot], shot[1] if numbered else position)
     return places
