@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from salakseg.classes import BACKGROUND
 from salakseg.evaluate.bootstrap import complete_means, draw_units, interval_of, resample_figures
+from salakseg.evaluate.history import ROLLBACK
 from salakseg.evaluate.metrics import figures_of
 
 Images = Mapping[str, Sequence[Sequence[int]]]
@@ -159,7 +160,7 @@ def stop_of(record: Mapping[str, Any], patience: float) -> tuple[int, float]:
 def times_gone_back(record: Mapping[str, Any]) -> int | None:
     """How often the guard led a run back to its best network; None of a run whose record does not tell."""
     events = record.get("events")
-    return None if events is None else sum(event["event"] == "rollback" for event in events)
+    return None if events is None else sum(event["event"] == ROLLBACK for event in events)
 
 
 def pseudo_at(record: Mapping[str, Any], end: str) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from salakseg.evaluate.chart_style import (
     new_figure,
     write,
 )
+from salakseg.evaluate.history import ROLLBACK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,7 +104,10 @@ def _draw(group: Group, methods: list[str], panels: list[Panel]) -> "Figure | No
         axes.set(xlim=(0, 1.02 * group.iterations), ylim=(panel.low, panel.high))
         label_axes(axes, "iteration" if number == len(panels) - 1 else "", panel.title)
         if number == 0:
-            _legend(axes, methods, height, seeds=any(len(group.of(method)) > 1 for method in methods))
+            notes = ["thin: single seeds"] if any(len(group.of(method)) > 1 for method in methods) else []
+            if any(_went_back(record) for method in methods for record in group.of(method)):
+                notes.append("triangle: back to its best")
+            _legend(axes, methods, height, notes)
     return figure
 
 
@@ -115,15 +119,22 @@ def _plot(axes: "Axes", records: list[dict[str, Any]], point: Point, color: str,
             axes.plot(list(values), list(values.values()), color=color, linestyle=style, linewidth=0.5, alpha=0.6)
     means = [sum(values[i] for values in series) / len(series) for i in shared]
     axes.plot(shared, means, color=color, linestyle=style, linewidth=1.7)
+    for record, values in zip(records, series, strict=True):
+        there = [at for at in _went_back(record) if at in values]
+        axes.plot(there, [values[at] for at in there], "v", color=color, markersize=5)
 
 
-def _legend(axes: "Axes", methods: list[str], height: float, *, seeds: bool) -> None:
+def _went_back(record: dict[str, Any]) -> list[int]:
+    """Iterations at which the guard led a run back to its best network."""
+    return [event["iteration"] for event in record.get("events", []) if event["event"] == ROLLBACK]
+
+
+def _legend(axes: "Axes", methods: list[str], height: float, notes: list[str]) -> None:
     for order, method in enumerate(methods):
         color, style = _STYLES.get(method, (QUIET, _REST[order % len(_REST)]))
         y = 0.97 - order * _LINE / height
         line = axes.plot([1.03, 1.1], [y, y], color=color, linestyle=style, linewidth=1.7, clip_on=False)[0]
         line.set_transform(axes.transAxes)
         write(axes, 1.12, y, method, transform=axes.transAxes)
-    if seeds:
-        y = 0.97 - len(methods) * _LINE / height
-        write(axes, 1.03, y, "thin: single seeds", color=QUIET, transform=axes.transAxes)
+    for order, note in enumerate(notes, start=len(methods)):
+        write(axes, 1.03, 0.97 - order * _LINE / height, note, color=QUIET, transform=axes.transAxes)
