@@ -286,14 +286,19 @@ def test_photos_without_a_labelled_pixel_are_no_units(subjects: list[Subject], e
     assert findings.units == findings.photos == 6
 
 
+def cold_copy(path: Path, folder: Path) -> Path:
+    """The same checkpoint, which prefers the mean of probabilities, at a temperature that changes classes."""
+    checkpoint = load_checkpoint(path)
+    checkpoint.variant = Variant("ema", "prob", 0.06)
+    save_checkpoint(checkpoint, folder / "cold.pt")
+    return folder / "cold.pt"
+
+
 def test_another_checkpoint_is_measured_at_its_own_temperature(
     pair: list[Path], index: PatchIndex, patches: tuple[Patch, ...], tmp_path: Path
 ) -> None:
     """With the mean of probabilities a temperature changes the class."""
-    other = load_checkpoint(pair[1])
-    other.variant = Variant("ema", "prob", 0.06)
-    save_checkpoint(other, tmp_path / "cold.pt")
-    subjects = open_subjects([pair[0], tmp_path / "cold.pt"], CPU)
+    subjects = open_subjects([pair[0], cold_copy(pair[1], tmp_path)], CPU)
     beside = evaluate(subjects, index, patches)
     alone = evaluate(subjects[1:], index, patches)
     np.testing.assert_array_equal(beside.counts_PVKK[:, -1], alone.counts_PVKK[:, 0])
@@ -302,14 +307,12 @@ def test_another_checkpoint_is_measured_at_its_own_temperature(
 def test_flips_and_turns_of_its_own_variant_are_at_its_own_temperature(
     pair: list[Path], index: PatchIndex, patches: tuple[Patch, ...], tmp_path: Path
 ) -> None:
-    checkpoint = load_checkpoint(pair[0])
-    checkpoint.variant = Variant("ema", "prob", 0.06)
-    save_checkpoint(checkpoint, tmp_path / "cold.pt")
-    turned = evaluate(open_subjects([tmp_path / "cold.pt"], CPU), index, patches, tta=True)
+    colder = cold_copy(pair[0], tmp_path)
+    turned = evaluate(open_subjects([colder], CPU), index, patches, tta=True)
     own = turned.counts_PVKK[:, row_of(turned, 0, "ema", "prob", True)].sum(axis=0)
     cold, plain = (
         matrix_by(TurnedEngine(TorchEngine(path, "cpu", SIDE, "ema", "prob")), index, patches)
-        for path in (tmp_path / "cold.pt", pair[0])
+        for path in (colder, pair[0])
     )
     nearly_equal(own, cold)
     assert np.abs(cold - plain).sum() > 4e-3 * plain.sum()

@@ -157,10 +157,16 @@ def stop_of(record: Mapping[str, Any], patience: float) -> tuple[int, float]:
     return int(total), best
 
 
-def times_gone_back(record: Mapping[str, Any]) -> int | None:
-    """How often the guard led a run back to its best network; None of a run whose record does not tell."""
+def went_back_at(record: Mapping[str, Any]) -> list[int] | None:
+    """Iterations at which the guard led a run back to its best network; None of a run whose record does not tell."""
     events = record.get("events")
-    return None if events is None else sum(event["event"] == ROLLBACK for event in events)
+    return None if events is None else [event["iteration"] for event in events if event["event"] == ROLLBACK]
+
+
+def times_gone_back(record: Mapping[str, Any]) -> int | None:
+    """How often it did; None of a run whose record does not tell."""
+    found = went_back_at(record)
+    return None if found is None else len(found)
 
 
 def pseudo_at(record: Mapping[str, Any], end: str) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from contest.figures import went_back_at
 from contest.groups import Group
 from contest.methods import ABLATIONS, STRATEGY_METHODS, TUNING
 from salakseg.evaluate.chart_style import (
@@ -19,7 +20,6 @@ from salakseg.evaluate.chart_style import (
     new_figure,
     write,
 )
-from salakseg.evaluate.history import ROLLBACK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +105,7 @@ def _draw(group: Group, methods: list[str], panels: list[Panel]) -> "Figure | No
         label_axes(axes, "iteration" if number == len(panels) - 1 else "", panel.title)
         if number == 0:
             notes = ["thin: single seeds"] if any(len(group.of(method)) > 1 for method in methods) else []
-            if any(_went_back(record) for method in methods for record in group.of(method)):
+            if any(went_back_at(record) for method in methods for record in group.of(method)):
                 notes.append("triangle: back to its best")
             _legend(axes, methods, height, notes)
     return figure
@@ -120,13 +120,8 @@ def _plot(axes: "Axes", records: list[dict[str, Any]], point: Point, color: str,
     means = [sum(values[i] for values in series) / len(series) for i in shared]
     axes.plot(shared, means, color=color, linestyle=style, linewidth=1.7)
     for record, values in zip(records, series, strict=True):
-        there = [at for at in _went_back(record) if at in values]
+        there = [at for at in went_back_at(record) or () if at in values]
         axes.plot(there, [values[at] for at in there], "v", color=color, markersize=5)
-
-
-def _went_back(record: dict[str, Any]) -> list[int]:
-    """Iterations at which the guard led a run back to its best network."""
-    return [event["iteration"] for event in record.get("events", []) if event["event"] == ROLLBACK]
 
 
 def _legend(axes: "Axes", methods: list[str], height: float, notes: list[str]) -> None:
