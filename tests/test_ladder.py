@@ -1,6 +1,7 @@
 """The ladder of phases: when it climbs on, what it starts from, and that nothing is done twice."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +24,7 @@ from salakseg.train.ladder_plan import FILE, RUNGS, LadderConfig, Plan, make_pla
 from salakseg.train.recipe import parse_setting
 from salakseg.train.run import RunFolder
 from salakseg.train.start import Request, start_run
+from salakseg.train.unfinished import newest_unfinished
 
 FINISHED = {"event": "finished"}
 
@@ -282,6 +284,25 @@ def test_a_bare_resume_finds_the_ladder(unbroken: tuple[Path, Any], data: Path, 
     done = command("train", "--resume", cwd=tmp_path)
     assert sorted(path.name for path in folder.iterdir()) == [FILE, "phase1"]
     assert "is not below 0.0000: no further phase" in done.stdout
+
+
+def test_a_bare_resume_finds_a_ladder_that_stopped_between_two_rungs(
+    unbroken: tuple[Path, Any], data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / "ladder"
+    shutil.copytree(unbroken[0], folder)
+    shutil.rmtree(folder / "phase2")
+    said: list[str] = []
+    assert newest_unfinished(tmp_path / "runs", said.append) == folder
+    assert said == [f"the newest unfinished run is the ladder {folder}"]
+    (folder / "phase2").mkdir()
+    with RunFolder(folder / "phase2").held(), pytest.raises(TrainingError, match="no unfinished run"):
+        newest_unfinished(tmp_path / "runs", quiet)  # another process has just begun it
+    done = command("train", "--resume", cwd=tmp_path)
+    assert "phase2: " in done.stdout
+    assert load_checkpoint(RunFolder(folder / "phase2").last).iteration == 6
+    with pytest.raises(TrainingError, match="no unfinished run"):
+        newest_unfinished(tmp_path / "runs", quiet)
 
 
 @pytest.mark.parametrize(

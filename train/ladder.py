@@ -15,7 +15,7 @@ from salakseg import replacing
 from salakseg.errors import TrainingError
 from salakseg.train.ladder_plan import FILE, RUNGS, LadderConfig, Plan, read_json, read_plan
 from salakseg.train.run import RunFolder
-from salakseg.train.runs import RunSummary, State, read_run
+from salakseg.train.runs import RunSummary, State, is_run, read_run
 from salakseg.train.start import Request, fresh_folder, resume_run, start_run
 
 CAVEAT = (
@@ -88,6 +88,14 @@ def is_done(folder: Path) -> bool:
         return True  # nothing can be done about it
 
 
+def is_left(folder: Path) -> bool:
+    """Whether a folder is that of a ladder with a rung left to train that no process trains now."""
+    if not is_ladder(folder) or is_done(folder):
+        return False
+    _, recipe = next_rung(folder, read_plan(folder))
+    return recipe is not None and read_run(folder / recipe).state is not State.RUNNING
+
+
 def next_rung(folder: Path, plan: Plan) -> tuple[list[Rung], str | None]:
     """The rungs that are done, and the recipe of the next one, begun or not; None where the ladder is done.
 
@@ -96,7 +104,7 @@ def next_rung(folder: Path, plan: Plan) -> tuple[list[Rung], str | None]:
     """
     done: list[Rung] = []
     for number, recipe in enumerate(RUNGS):
-        run = read_run(folder / recipe) if (folder / recipe).is_dir() else None
+        run = read_run(folder / recipe) if is_run(folder / recipe) else None
         if run is not None and run.state is State.DAMAGED:
             raise TrainingError(f"{run.path} is damaged: {run.reason}; mend it, or move it away to train it anew.")
         if run is None or not run.state.is_over:

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from salakseg.errors import CheckpointError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
+from salakseg.train.ladder import is_left
 from salakseg.train.recipe import Recipe
 from salakseg.train.run import RunFolder
 from salakseg.train.runs import State, read_run
@@ -16,6 +17,8 @@ from salakseg.train.validate import scores_of
 
 def newest_unfinished(runs: Path, say: Callable[[str], None]) -> Path:
     """The run that was trained last, maybe one of a ladder, of those that are neither over nor being trained now.
+
+    A ladder that stopped between two rungs is found by the last one, though that is over: its folder is answered.
 
     Args:
         runs: Folder of the runs.
@@ -40,6 +43,9 @@ def newest_unfinished(runs: Path, say: Callable[[str], None]) -> Path:
         if is_unfinished(checkpoint) and read_run(folder).state is not State.STOPPED:  # by the watch
             say(f"the newest unfinished run is {folder}")
             return folder
+        if is_left(folder.parent):
+            say(f"the newest unfinished run is the ladder {folder.parent}")
+            return folder.parent
     raise TrainingError(f"{runs} holds no unfinished run; name one, as in --resume runs/NAME, or start a new one.")
 
 
