@@ -57,12 +57,12 @@ def analyse(
         subjects: The checkpoints of the pass.
         unit: What is resampled.
         wanted_precision: Of pseudo-labels, for the recommended thresholds.
-        left_out: Patches that another checkpoint, or one that these came from, was trained with.
+        left_out: Patches of the part that another checkpoint, or one that these began with, does not hold out.
     """
     recipe = subjects[0].checkpoint.recipe
     gap = int(recipe.get("data", {}).get("gap", 0))
     evaluation = _with_labels(evaluation)
-    unit_P = units_of(evaluation.photos, unit, gap, evaluation.ground_blocks)
+    unit_P = units_of(evaluation.photos, unit, gap, evaluation.places, evaluation.ground_blocks)
     units = max(unit_P) + 1
     draws_RU = draw_units(units)
     counts_UVKK = _by_unit(evaluation.counts_PVKK, unit_P)

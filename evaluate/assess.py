@@ -15,6 +15,7 @@ from salakseg.evaluate.design import Design, Differences, compare
 from salakseg.evaluate.olofsson import Estimates, estimate
 from salakseg.evaluate.points import LABEL, UNLABELLED, Points, check_points_input, naming, read_points
 from salakseg.evaluate.strata import LandCover, classes_at, open_land_cover
+from salakseg.shell import as_argument
 
 DesignName = Literal["stratified", "simple"]
 
@@ -201,8 +202,8 @@ def _refuse_cluster(points: Points, land: LandCover, where: str, ratio: float) -
     raise SampleError(
         f"{points.path}: the points {where} lie in clusters ({ratio:.2f} times as far from each other as random points "
         "would), as pixels of a few patches do, and a 95 % interval needs a probability sample of the whole map; draw "
-        f"one with `salakseg sample {land.path}`, or judge labelled patches with `salakseg report`, which resamples "
-        "photos."
+        f"one with `salakseg sample {as_argument(land.path)}`, or judge labelled patches with `salakseg report`, which "
+        "resamples photos."
     )
 
 

@@ -229,9 +229,17 @@ def _mark_peak(axes: "Axes", history: TrainingHistory, diagnosis: Diagnosis | No
         axes.plot(at, value, "o", markersize=8, markerfacecolor="none", markeredgecolor=RED, markeredgewidth=1.6)
         place = "left" if at < 0.2 * end else "right" if at > 0.8 * end else "center"
         _above(axes, at, f"best {value:.4f} at {at:,}", place)
-    if history.stopped_early:
+    if history.stopped_early or history.watched:
         axes.axvline(end, color=RED, linewidth=1.2)
-        write(axes, end, 0.04, "stopped early ", ha="right", color=RED, transform=axes.get_xaxis_transform())
+        write(
+            axes,
+            end,
+            0.04,
+            "stopped by the watch " if history.watched else "stopped early ",
+            ha="right",
+            color=RED,
+            transform=axes.get_xaxis_transform(),
+        )
 
 
 def _above(axes: "Axes", at: float, text: str, place: str) -> None:

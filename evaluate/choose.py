@@ -45,7 +45,7 @@ def choose_variant(subject: Subject, index: PatchIndex, unit: UnitKind, bar: Bar
     subject.variant = before if best.is_subject else subject.checkpoint.choose(chosen.weights, chosen.heads)
     on = counted(len(patches), "val patch", "val patches")
     if subject.variant == subject.checkpoint.variant:
-        return f"On {on} nothing beats what the checkpoint prefers already: {before.text}."
+        return f"On {on} nothing beats what the checkpoint prefers already: {subject.variant.text}."
     _store(subject)
     if best.is_subject:
         return f"Stored as the checkpoint's default: {before.text}, which nothing beats on {on}."

@@ -35,7 +35,7 @@ class Course:
         late_gain: The last score minus the last one within the first three quarters.
         ended: The last iteration with any record.
         planned: Iterations planned.
-        stopped_early, patience, every, warmup: See `TrainingHistory` and `Plan`.
+        stopped_early, watched, patience, every, warmup: See `TrainingHistory` and `Plan`.
         rate_at_peak, rate_at_end: Learning rate at the best score and at the end as a share of its own peak.
         rate_source: Where the shares come from, as the beginning of a sentence.
         kept, kept_foreground: Share of kept pixels once settled: the median over the second half of the records.
@@ -68,6 +68,7 @@ class Course:
     ended: float
     planned: float
     stopped_early: bool | None
+    watched: str
     patience: float
     every: float
     warmup: float
@@ -214,6 +215,7 @@ def course_of(history: TrainingHistory) -> Course:
         ended=ended,
         planned=_known(plan.iterations),
         stopped_early=history.stopped_early,
+        watched=history.watched,
         patience=_known(plan.patience),
         every=_known(plan.evaluate_every),
         warmup=_known(plan.warmup),

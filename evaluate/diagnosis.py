@@ -3,6 +3,7 @@
 The judgement itself is the table of `salakseg.evaluate.rules`.
 """
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -99,7 +100,7 @@ def _advice(rule: Rule, course: Course) -> str:
 
 
 def _fill(template: str, course: Course) -> str:
-    return template.format(c=course).replace("%", " %")
+    return re.sub(r"(?<=\d)%", " %", template.format(c=course))
 
 
 def _paragraph(findings: tuple[Finding, ...], course: Course) -> str:

@@ -4,7 +4,7 @@ Axes: B image, N head, K class, H row, W column, P photo, V variant.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from salakseg.classes import IGNORE_INDEX
 from salakseg.data.patches import Patch, PatchIndex, Photo
+from salakseg.data.splits import flight_places
 from salakseg.evaluate.calibration import LogitSample
 from salakseg.evaluate.inference import Example, forward, read_batches, to_input
 from salakseg.evaluate.subjects import Subject
@@ -52,6 +53,7 @@ class Evaluation:
         labeller_weights: Whose weights these are: "ema" for a teacher, "student" where it labels for itself.
         disagreement: Between the heads, by weights; empty with a single head.
         worst: Patches to look at.
+        places: Place of each photo of the patches, measured or not, along its flight, see `flight_places`.
         ground_blocks: Those of all photos that are blocks of ground, see `PatchIndex`.
     """
 
@@ -65,6 +67,7 @@ class Evaluation:
     labeller_weights: Weights
     disagreement: dict[Weights, DisagreementTally]
     worst: WorstPatches
+    places: Mapping[Photo, int] = field(default_factory=dict)
     ground_blocks: frozenset[Photo] = frozenset()
 
     def of_photos(self, chosen_P: NDArray[np.bool_]) -> "Evaluation":
@@ -129,6 +132,7 @@ class _Pass:
         self.confidence = ConfidenceTally(self.classes)
         self.labeller = ConfidenceTally(self.classes)
         settings = first.checkpoint.recipe.get("selftraining", {})
+        self.labeller_heads = str(settings.get("labeller_heads", "prob"))
         student_labels = settings.get("enabled", False) and settings.get("labeller") == "student"
         kept = first.checkpoint.kept_weights
         self.labeller_weights: Weights = "student" if student_labels and "student" in kept else "ema"
@@ -170,6 +174,7 @@ class _Pass:
             self.labeller_weights,
             self.disagreement,
             self.worst,
+            flight_places(list(index.photos())),
             index.ground_blocks,
         )
 
@@ -221,12 +226,16 @@ class _Pass:
     ) -> NDArray[np.float64]:
         """What is known of the first checkpoint alone; returns the heads' disagreement on each image."""
         if weights == self.labeller_weights:
-            self.labeller.add(photo_B, label_BHW, opinions.prob_BKHW)
+            self.labeller.add(photo_B, label_BHW, self._labels(logits, opinions))
         if weights in self.samples:
             self.samples[weights].add(logits, label_BHW)
         if weights not in self.disagreement:
             return np.zeros(len(photo_B))
         return self.disagreement[weights].add(opinions.winners_BNHW, label_BHW != IGNORE_INDEX)
+
+    def _labels(self, logits: Logits, opinions: Opinions) -> Tensor:
+        """Probabilities [B, K, H, W] as the run's labeller has them."""
+        return opinions.prob_BKHW if self.labeller_heads == "prob" else combine_heads(logits, self.labeller_heads)
 
     def _turned(self, batch: list[Example]) -> dict[Row, Tensor]:
         """Class ids of the rows with flips and turns."""

@@ -15,7 +15,7 @@ from salakseg.evaluate.bootstrap import FEW_UNITS, LEAST_UNITS, REPLICATES, Inte
 from salakseg.evaluate.calibration import Calibration
 from salakseg.evaluate.examples import Picture
 from salakseg.evaluate.failures import ConfusedPair, ErrorPlaces, Place
-from salakseg.evaluate.formats import finite_or_none, list_or_none
+from salakseg.evaluate.formats import counted, finite_or_none, list_or_none
 from salakseg.evaluate.metrics import Mean, Metrics, mean_of_defined
 from salakseg.evaluate.thresholds import ThresholdAnalysis
 from salakseg.evaluate.units import UnitKind
@@ -117,7 +117,7 @@ class Findings:
         pairs: Confused classes.
         errors: Border or inside.
         pictures: Where it fails.
-        left_out: Patches of the part that a checkpoint, or one that it came from, has been trained with.
+        left_out: Patches of the part that another checkpoint, or one that these began with, does not hold out.
         rare: Classes with too few units for an interval, by id.
         ground_blocks: How many of the photos are blocks of ground, each with the patches of a square.
     """
@@ -182,8 +182,8 @@ class Findings:
             )
         if self.left_out:
             told.append(
-                f"{self.left_out} patches were left out: another checkpoint, or one that these came from, was trained "
-                "with them."
+                f"{counted(self.left_out, 'patch was', 'patches were')} left out: not held out by every checkpoint "
+                "that is compared here, or by one that these began with."
             )
         return tuple(told)
 

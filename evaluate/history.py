@@ -51,6 +51,7 @@ class Plan:
         peak_rate: Learning rate of the encoder at the end of the warm-up.
         evaluate_every: Steps between two evaluations.
         patience: Evaluations without a new best after which the run stops.
+        tells_its_end: Whether the log of such a run says why it stopped; those of other programs do not.
         ce, dice: Weights of these parts of the loss.
         selftraining: Whether unlabelled patches take part.
         selftraining_start: First step with pseudo-labels.
@@ -67,6 +68,7 @@ class Plan:
     peak_rate: float | None = None
     evaluate_every: int | None = None
     patience: int | None = None
+    tells_its_end: bool = False
     ce: float | None = None
     dice: float | None = None
     selftraining: bool | None = None
@@ -99,6 +101,7 @@ class Plan:
             peak_rate=_number(optimizer, "learning_rate"),
             evaluate_every=_count(evaluation, "every"),
             patience=_count(evaluation, "patience"),
+            tells_its_end="smoothing" in evaluation,  # a setting of this trainer alone
             ce=_number(loss, "ce"),
             dice=_number(loss, "dice"),
             selftraining=_flag(selftraining, "enabled"),
@@ -137,6 +140,7 @@ class TrainingHistory:
         plan: What had been planned.
         stopped_early: True: patience ran out. False: it did not, so a run shorter than its plan was interrupted or
             is still going. None: unknown.
+        watched: Why the trainer's watch ended the run; empty where it did not.
         went_back: Iteration at which the trainer last went back to its best network, if it did.
         score_name: What ``val_miou`` is called, with whether background is in it.
         val_miou: Validation mIoU by which the best checkpoint is chosen, 0 to 1, without background.
@@ -157,6 +161,7 @@ class TrainingHistory:
 
     plan: Plan = Plan()
     stopped_early: bool | None = None
+    watched: str = ""
     went_back: int | None = None
     score_name: str = "validation mIoU without background"
     val_miou: Series = ()
@@ -273,14 +278,17 @@ def history_of(records: Sequence[Mapping[str, Any]], plan: Plan, source: str, wh
             if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
                 series[name].append((int(record["iteration"]), _float(value)))
     try:
-        stop = _says_stopped(records) or _stopped_early(tuple(series["val_miou"]), plan, whole)
+        ending, reason = _told_ending(records)
+        stop = ending == STOPPED_EARLY or _stopped_early(tuple(series["val_miou"]), plan, whole)
+        watched = reason if ending == WATCHED else ""
         values: dict[str, Any] = {name: tuple(pairs) for name, pairs in series.items()}
-        return TrainingHistory(plan=plan, stopped_early=stop, went_back=_went_back(records), **values)
+        return TrainingHistory(plan=plan, stopped_early=stop, watched=watched, went_back=_went_back(records), **values)
     except ValueError as error:
         raise ReportError(f"{source} is damaged ({error}); is it of another program?") from error
 
 
 STOPPED_EARLY = "stopped early"
+WATCHED = "stopped by the watch"
 ROLLBACK = "rollback"
 """The ``event`` of the records that say so."""
 
@@ -290,15 +298,18 @@ def _went_back(records: Sequence[Mapping[str, Any]]) -> int | None:
     return max(found, default=None)
 
 
-def _says_stopped(records: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the log itself says so, of its last evaluation: a run that was gone on with has the record further up."""
+def _told_ending(records: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """What the log says of its last evaluation, and why: a run that was gone on with has such records further up."""
     last = max((record["iteration"] for record in records if record["kind"] == "val"), default=None)
-    stops = [r["iteration"] for r in records if r["kind"] == "event" and r.get("event") == STOPPED_EARLY]
-    return last in stops
+    for record in reversed(records):
+        event = record.get("event")
+        if record["kind"] == "event" and event in (STOPPED_EARLY, WATCHED) and record["iteration"] == last:
+            return event, str(record.get("reason", "")) or "no reason is logged"
+    return "", ""
 
 
 def _stopped_early(val_miou: Series, plan: Plan, whole: bool) -> bool | None:
-    """Whether patience ran out, by the distance from the best evaluation to the last one.
+    """Whether patience ran out where no record says so, by the distance from the best evaluation to the last one.
 
     Args:
         val_miou: The evaluations.
@@ -311,6 +322,8 @@ def _stopped_early(val_miou: Series, plan: Plan, whole: bool) -> bool | None:
     last = evaluations[-1][0]
     if last >= plan.iterations:
         return False
+    if plan.tells_its_end:
+        return False if whole else None
     if plan.patience is None or plan.evaluate_every is None:
         return None
     best, _ = max(evaluations, key=lambda entry: entry[1])  # the first of equals, as the trainer counts

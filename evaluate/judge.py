@@ -109,7 +109,9 @@ def judge(paths: Sequence[Path], question: Question, bar: Bar = _no_bar) -> Repo
     notes = list(question.notes)
     if question.write_default:
         notes.append(choose_variant(first, index, question.unit, bar))
-    if question.write_temperature:
+    if question.write_temperature and question.write_default and first.variant.votes:
+        notes.append(f"No temperature was fitted: {first.variant.text} has none.")  # the choice itself is good
+    elif question.write_temperature:
         notes.append(fit_temperature(first, index, bar))
     part, patches, left_out = held_out_patches(subjects, index, question.part)
     with bar("evaluate") as progress:
@@ -158,7 +160,8 @@ def _root(subject: Subject, question: Question) -> Path | None:
     own = subject.checkpoint.data_root
     if own and Path(own).is_dir():
         return Path(own)
-    return question.fallback_root
+    fallback = question.fallback_root
+    return fallback if fallback is not None and fallback.is_dir() else None
 
 
 def _stored(subjects: Sequence[Subject], question: Question, target: Target) -> Report:

@@ -196,7 +196,8 @@ RULES: tuple[Rule, ...] = (
         "Train longer: plan more iterations in a new run, since the schedule of this one has used up its rate.",
     ),
     Rule(
-        CURVE, "good", lambda c: c.late_gain > NOISE and c.ended < c.planned and c.stopped_early is None,
+        CURVE, "good",
+        lambda c: c.late_gain > NOISE and c.ended < c.planned and (c.stopped_early is None or bool(c.watched)),
         _RISES,  # no advice: the records of a best checkpoint always end at the best, whatever came after
     ),
     Rule(
@@ -210,6 +211,11 @@ RULES: tuple[Rule, ...] = (
         "{c.level}.",
     ),
     # ---- how far it came
+    Rule(
+        LENGTH, "warning", lambda c: bool(c.watched),
+        "The watch stopped the run at {c.ended:,.0f}{c.of_plan} iterations: {c.watched}.",
+        "See what it found with `salakseg diagnose`; --set health.action=guard goes back to the best network instead.",
+    ),
     Rule(
         LENGTH, "warning", lambda c: c.stopped_early is True and c.ended < past(TOO_EARLY, c) and c.fell,
         "The run stopped early, at {c.ended:,.0f}{c.of_plan} iterations, when its patience{c.patience_text} ran out.",

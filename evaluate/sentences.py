@@ -43,7 +43,7 @@ def verdict_of(report: Report) -> Verdict:
     if math.isnan(gap):
         return Verdict("none", f"Nothing was measured that could be compared with {goal}.")
     distance = f"{abs(100 * gap):.1f} points {'above' if gap >= 0 else 'below'} {goal}"
-    if not comparison.matched:
+    if comparison.is_of_other_classes:
         return Verdict("none", f"{_upper(distance)}; that was set for other classes, so it decides nothing.")
     span = points_range_text(*interval.ends)
     if not span:

@@ -106,6 +106,11 @@ class TargetComparison:
         """Number of classes that the target has a figure for."""
         return int((~np.isnan(self.expected)).sum())
 
+    @property
+    def is_of_other_classes(self) -> bool:
+        """Whether the target names classes, and none of these; one that names none is a headline for any."""
+        return bool(self.target.classes) and self.matched == 0
+
     def figure_text(self, class_id: int) -> str:
         """The target of one class for people, such as "0.72 est."; empty for a class that it does not name."""
         iou = self.expected[class_id]
@@ -127,12 +132,12 @@ class TargetComparison:
     def remarks(self) -> tuple[str, ...]:
         """Sentences that belong beside the figures."""
         remarks = []
-        if self.matched == 0:
+        if self.is_of_other_classes:
             remarks.append(
                 f"The class map shares no class with the {self.target.name} target, so only its headline "
                 f"{self.target.headline_miou:.2f} is compared, and that was set for other classes."
             )
-        elif self.unnamed:
+        elif self.unnamed and self.target.classes:
             remarks.append(f"The {self.target.name} target has no figure for {', '.join(self.unnamed)}.")
         if self.target.remark:
             remarks.append(self.target.remark)

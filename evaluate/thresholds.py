@@ -1,7 +1,8 @@
 """What confidence thresholds would do: how many pseudo-labels each class keeps, and how many of them are right.
 
 Measured on held-out labelled patches, with the labels that the run's own labeller gives them: the mean of its heads'
-probabilities, on the patch as it is. In training it labels augmented views, on which it is a little less sure.
+probabilities or their votes, on the patch as it is. In training it labels augmented views, on which it is a little less
+sure.
 
 Axes: U unit, K class, B bin of confidence, R replicate.
 """

@@ -4,13 +4,16 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from salakseg.data.patches import Photo, natural_key
-from salakseg.data.splits import flight_places
 
 UnitKind = Literal["block", "photo", "folder"]
 
 
 def units_of(
-    photos: Sequence[Photo], kind: UnitKind, gap: int, ground_blocks: Collection[Photo] = frozenset()
+    photos: Sequence[Photo],
+    kind: UnitKind,
+    gap: int,
+    places: Mapping[Photo, int],
+    ground_blocks: Collection[Photo] = frozenset(),
 ) -> list[int]:
     """The unit of each photo.
 
@@ -19,6 +22,8 @@ def units_of(
         kind: "photo": each for itself; "block": consecutive photos together, as many as show the same ground;
             "folder": all of a folder.
         gap: Photos after which two of a flight share no ground any more, see `SplitPlan`; a block has gap + 1.
+        places: Place of each along its flight, see `flight_places`: as the split saw them, among all photos. Those that
+            were measured alone would not tell how far apart they are.
         ground_blocks: Those of the photos that are blocks of ground already, see `PatchIndex`. Each is a block by
             itself, together with what other folders have of the same ground.
 
@@ -32,14 +37,13 @@ def units_of(
         keys = {photo: photo.folder for photo in photos}
     else:
         flown = [photo for photo in photos if photo not in ground_blocks]
-        keys = _blocks(flown, gap) | {photo: photo.name for photo in photos if photo in ground_blocks}
+        keys = _blocks(flown, gap, places) | {photo: photo.name for photo in photos if photo in ground_blocks}
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys[photo] for photo in photos))}
     return [numbers[keys[photo]] for photo in photos]
 
 
-def _blocks(photos: Sequence[Photo], gap: int) -> dict[Photo, object]:
+def _blocks(photos: Sequence[Photo], gap: int, places: Mapping[Photo, int]) -> dict[Photo, object]:
     """Runs of photos along a flight; a run ends after gap + 1 photos, or where the next one is further than the gap."""
-    places = flight_places(photos)
     blocks: dict[Photo, object] = {}
     start, previous = 0, Photo("", "")
     for photo in sorted(photos, key=lambda photo: (natural_key(photo.folder), places[photo])):

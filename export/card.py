@@ -161,7 +161,7 @@ def _parity_text(about: Mapping[str, Any]) -> str:
     if parity is None:
         return "not measured"
     what = "tiles" if parity["real"] else "tiles of noise"
-    return f"the same class on {100 * parity['agreement']:.4g} % of the pixels of {parity['tiles']} {what}"
+    return f"the same class on {100 * parity['agreement']:.4f} % of the pixels of {parity['tiles']} {what}"
 
 
 def _processor_text(about: Mapping[str, Any]) -> str:

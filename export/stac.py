@@ -121,6 +121,7 @@ def _output(port: Port, classes: list[dict[str, Any]]) -> dict[str, Any]:
     order = ["batch", "class", "height", "width"]
     if len(port.shape) == 3:  # class ids or confidence without an axis of classes
         order.remove("class")
+    told = [] if port.name == "confidence" else classes  # its values are no classes
     return {
         "name": port.name,
         "tasks": ["semantic-segmentation"],
@@ -128,19 +129,22 @@ def _output(port: Port, classes: list[dict[str, Any]]) -> dict[str, Any]:
         "classification:classes": [
             {
                 "value": one["id"],
-                "name": _slug(one),
+                "name": name,
                 "description": one["name"],
                 "color_hint": "".join(f"{part:02X}" for part in one["color"]),
             }
-            for one in classes
+            for one, name in zip(told, _class_names(told), strict=True)
         ],
         "post_processing_function": None,
     }
 
 
-def _slug(one: dict[str, Any]) -> str:
-    """A class's name in letters, digits, - and _, as the extension of classes has it."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", one["name"]).strip("-") or f"class-{one['id']}"
+def _class_names(classes: list[dict[str, Any]]) -> list[str]:
+    """The classes' names in letters, digits, - and _, as the extension has them; with their ids where two are alike."""
+    slugs = [re.sub(r"[^A-Za-z0-9_-]+", "-", one["name"]).strip("-") for one in classes]
+    if all(slugs) and len({slug.lower() for slug in slugs}) == len(slugs):
+        return slugs
+    return [f"{slug or 'class'}-{one['id']}" for slug, one in zip(slugs, classes, strict=True)]
 
 
 def _bands() -> list[dict[str, str]]:

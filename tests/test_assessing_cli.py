@@ -220,6 +220,7 @@ def test_names_with_markup_stay_as_they_are(tmp_path: Path) -> None:
     assert "name them with --class-mapping" in refused("sample", land_cover, "--out", tmp_path / "points.gpkg")
     told = command("sample", land_cover, "--out", tmp_path / "points.gpkg", "--class-mapping", mapping)
     assert "[red]a[/red]" in told.stdout
+    assert f"points.gpkg {land_cover} --class-mapping {mapping}" in " ".join(told.stderr.split())
 
     def label(table: Any) -> Any:
         table["label"] = " WIDE &<>"

@@ -7,7 +7,7 @@ import pytest
 from salakseg.classes import SALAK
 from salakseg.data.blocks import read_blocks, write_blocks
 from salakseg.data.patches import Photo, index_patches
-from salakseg.data.splits import SplitPlan, make_split
+from salakseg.data.splits import SplitPlan, flight_places, make_split
 from salakseg.data.survey import Survey
 from salakseg.errors import DataError
 from salakseg.evaluate.units import units_of
@@ -81,12 +81,12 @@ def test_no_split_is_guessed_from_the_names_of_blocks(root: Path) -> None:
 def test_a_block_of_ground_is_resampled_by_itself() -> None:
     ground = [Photo("a", "site.000_001"), Photo("a", "site.000_002"), Photo("a", "site.000_003")]
     flown = [Photo("a", "DJI_0001"), Photo("a", "DJI_0002"), Photo("a", "DJI_0009")]
-    assert units_of(ground, "block", 3) == [0, 0, 0]  # what the numbers in the names would say
-    assert units_of(ground, "block", 3, frozenset(ground)) == [0, 1, 2]
-    assert units_of([*flown, *ground], "block", 3, frozenset(ground)) == [0, 0, 1, 2, 3, 4]
-    assert units_of(ground, "folder", 3, frozenset(ground)) == [0, 0, 0]
+    assert units_of(ground, "block", 3, flight_places(ground)) == [0, 0, 0]  # what the numbers in the names would say
+    assert units_of(ground, "block", 3, {}, frozenset(ground)) == [0, 1, 2]
+    assert units_of([*flown, *ground], "block", 3, flight_places(flown), frozenset(ground)) == [0, 0, 1, 2, 3, 4]
+    assert units_of(ground, "folder", 3, {}, frozenset(ground)) == [0, 0, 0]
 
 
 def test_the_same_ground_in_two_folders_is_one_unit() -> None:
     twice = [Photo("2023", "site.000_001"), Photo("2024", "site.000_001"), Photo("2024", "site.000_002")]
-    assert units_of(twice, "block", 3, frozenset(twice)) == [0, 0, 1]
+    assert units_of(twice, "block", 3, {}, frozenset(twice)) == [0, 0, 1]

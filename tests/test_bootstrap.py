@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from salakseg.data.patches import Photo
+from salakseg.data.splits import flight_places
 from salakseg.evaluate.bootstrap import Interval, complete_means, draw_units, interval_of, resample_figures
 from salakseg.evaluate.metrics import figures_of
 from salakseg.evaluate.units import units_of
@@ -116,12 +117,20 @@ def flight(folder: str, *numbers: int) -> list[Photo]:
 
 def test_a_block_holds_photos_that_show_the_same_ground() -> None:
     order = flight("a", 1, 2, 3, 4, 5, 6, 20, 21) + flight("b", 21, 22)
-    assert units_of(order, "block", gap=3) == [0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
-    assert units_of(order, "block", gap=0) == list(range(10))
-    assert units_of(order, "photo", gap=3) == list(range(10))
-    assert units_of(order, "folder", gap=3) == [0] * 8 + [1, 1]
+    places = flight_places(order)
+    assert units_of(order, "block", 3, places) == [0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
+    assert units_of(order, "block", 0, places) == list(range(10))
+    assert units_of(order, "photo", 3, places) == list(range(10))
+    assert units_of(order, "folder", 3, places) == [0] * 8 + [1, 1]
+
+
+def test_photos_far_apart_are_units_of_their_own_though_none_between_was_measured() -> None:
+    """A few labelled photos of a long flight: only all its photos tell that they are far from each other."""
+    measured = flight("a", 10, 11, 200, 400)
+    places = flight_places(flight("a", *range(1, 500)))
+    assert units_of(measured, "block", 3, places) == [0, 0, 1, 2]
 
 
 def test_units_do_not_depend_on_the_order_of_the_photos() -> None:
     order = flight("a", 7, 1, 3, 2, 8)
-    assert units_of(order, "block", gap=2) == [0, 1, 1, 1, 0]
+    assert units_of(order, "block", 2, flight_places(order)) == [0, 1, 1, 1, 0]

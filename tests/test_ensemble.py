@@ -206,6 +206,28 @@ def test_confidence_and_disagreement_beside_a_plain_count(
     assert (np.diag(share) == 0).all()
 
 
+def test_thresholds_are_measured_on_the_labels_that_the_run_s_labeller_gives(
+    pair: list[Path], index: PatchIndex, patches: tuple[Patch, ...], tmp_path: Path
+) -> None:
+    """DiverseNet's labeller votes: its confidence is a share of votes, not a probability."""
+    checkpoint = load_checkpoint(pair[0])
+    checkpoint.recipe["selftraining"]["labeller_heads"] = "diversenet"
+    save_checkpoint(checkpoint, tmp_path / "votes.pt")
+    evaluation = evaluate(open_subjects([tmp_path / "votes.pt"], CPU), index, patches)
+    labeller = TorchEngine(pair[0], "cpu", SIDE, "student", "diversenet")
+    images = [np.ascontiguousarray(read_image(index.image_path(patch)).transpose(2, 0, 1)[None]) for patch in patches]
+    masks = [read_mask(index.mask_path(patch), checkpoint.class_map).label_HW for patch in patches]
+    sure = [labeller.predict(image)[0].max(axis=0) for image in images]
+    bins = evaluation.labeller.bins_PKB2.sum(axis=(0, 1))
+    for least in (0.5, 0.9):  # between the shares that three heads and a favourite can have
+        kept = sum(
+            int(((prob_HW >= least) & (label_HW != 255)).sum()) for prob_HW, label_HW in zip(sure, masks, strict=True)
+        )
+        assert bins[round(least * len(bins)) :].sum() == pytest.approx(kept, abs=3)
+    full = np.flatnonzero(bins.sum(axis=1))
+    assert len(full) <= 20  # a probability fills nearly all
+
+
 def test_findings_hold_together(subjects: list[Subject], evaluation: Evaluation) -> None:
     findings = analyse(evaluation, subjects, unit="photo")
     assert findings.units == findings.photos == len(evaluation.photos)

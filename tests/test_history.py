@@ -9,7 +9,16 @@ import pytest
 
 from salakseg.errors import ReportError
 from salakseg.evaluate.diagnosis import diagnose
-from salakseg.evaluate.history import Plan, TrainingHistory, finite, history_of_records, read_history
+from salakseg.evaluate.history import (
+    STOPPED_EARLY,
+    WATCHED,
+    Plan,
+    TrainingHistory,
+    finite,
+    history_of_records,
+    read_history,
+)
+from salakseg.evaluate.rules import LENGTH
 from salakseg.network.checkpoint import load_checkpoint
 from salakseg.train.recipe import load_recipe
 from salakseg.train.schedule import rate_factor
@@ -55,6 +64,7 @@ def test_a_recipe_gives_the_plan() -> None:
         peak_rate=2.5e-4,
         evaluate_every=500,
         patience=15,
+        tells_its_end=True,
         ce=0.4,
         dice=0.4,
         selftraining=True,
@@ -159,14 +169,40 @@ def test_a_missing_log_and_a_folder_say_so(tmp_path: Path) -> None:
         ([], None, None),
     ],
 )
-def test_an_early_stop_is_told_by_the_patience(
+def test_an_early_stop_of_another_program_is_told_by_the_patience(
     iterations: list[int], from_log: bool | None, from_checkpoint: bool | None, tmp_path: Path
 ) -> None:
     records = [val(iteration, 0.6 if iteration == 4_000 else 0.5) for iteration in iterations]
     log = write_log(tmp_path / "metrics.jsonl", *records)
-    assert read_history(log, RECIPE).stopped_early is from_log
-    assert history_of_records(records, RECIPE).stopped_early is from_checkpoint
+    evaluation = {key: RECIPE["evaluation"][key] for key in ("every", "patience")}
+    foreign = {**RECIPE, "evaluation": evaluation}
+    assert read_history(log, foreign).stopped_early is from_log
+    assert history_of_records(records, foreign).stopped_early is from_checkpoint
     assert read_history(log, {}).stopped_early is None
+
+
+@pytest.mark.parametrize(
+    ("event", "stopped", "watched"),
+    [
+        ({}, False, ""),  # by hand, or still going: a longer patience was given, or the curve still rises
+        ({"event": "finished"}, False, ""),
+        ({"event": STOPPED_EARLY, "reason": "15 evaluations without a new best"}, True, ""),
+        ({"event": WATCHED, "reason": "the score fell by 5.0 points"}, False, "the score fell by 5.0 points"),
+    ],
+)
+def test_the_trainer_s_own_log_says_how_it_ended(
+    event: dict[str, Any], stopped: bool, watched: str, tmp_path: Path
+) -> None:
+    records = [val(iteration, 0.6 if iteration == 4_000 else 0.5) for iteration in (4_000, 8_000, 11_500)]
+    told = [{"kind": "event", "iteration": 11_500, **event}] if event else []
+    log = write_log(tmp_path / "metrics.jsonl", *records, *told)
+    history = read_history(log, RECIPE)
+    assert (history.stopped_early, history.watched) == (stopped, watched)
+    (length,) = [finding for finding in diagnose(history).findings if finding.quantity == LENGTH]
+    assert (f"The watch stopped the run at 11,500 of 50,000 iterations: {watched}." == length.sentence) is bool(watched)
+    assert history_of_records(records, RECIPE).stopped_early is None  # its evaluations alone do not tell
+    gone_on = read_history(write_log(tmp_path / "more.jsonl", *records, *told, val(12_000, 0.7)), RECIPE)
+    assert (gone_on.stopped_early, gone_on.watched) == (False, "")
 
 
 def test_numbers_are_put_in_order_and_percentages_refused() -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from salakseg.cli.reporting import base_recipe
 from salakseg.evaluate.ensemble import evaluate
+from salakseg.evaluate.subjects import Subject
 from salakseg.evaluate.targets import load_target
 from salakseg.network.checkpoint import load_checkpoint, save_checkpoint
 from salakseg.network.model import Segmenter
@@ -162,8 +163,23 @@ def test_a_fitted_temperature_outlives_the_choice_of_a_default(too_sure: Path, t
         weights[key] = -weights[key]  # the first head takes everything for the rarest class
     checkpoint.variant = Variant("ema", "mean", 3.0)
     save_checkpoint(checkpoint, too_sure)
-    command("report", too_sure, "--write-default", "--heads", "1", "--out", tmp_path / "report")
+    done = command("report", too_sure, "--write-default", "--heads", "1", "--out", tmp_path / "report")
     assert load_checkpoint(too_sure).variant == Variant("ema", "mean", 3.0)  # which beats the first head
+    assert f"prefers already: {Variant('ema', 'mean', 3.0).text}." in " ".join(done.stdout.split())
+
+
+def test_a_default_that_votes_is_stored_without_a_temperature(
+    too_sure: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vote(subject: Subject, *_: object) -> str:
+        subject.variant = subject.checkpoint.choose("ema", "vote")
+        return "Stored: a vote."
+
+    monkeypatch.setattr("salakseg.evaluate.judge.choose_variant", vote)
+    flags = ["--write-default", "--write-temperature"]
+    done = command("report", too_sure, *flags, "--out", tmp_path / "report")
+    assert "Stored: a vote. No temperature was fitted:" in " ".join(done.stdout.replace("- ", "").split())
+    assert record_of(tmp_path / "report")["variant"]["heads"] == "vote"
 
 
 def test_without_a_val_part_nothing_is_chosen(copies: list[Path], tmp_path: Path) -> None:
@@ -306,6 +322,9 @@ def test_without_its_patches_only_what_was_stored_can_be_told(copies: list[Path]
     command("report", copies[0], "--out", tmp_path / "report", cwd=tmp_path)
     record = record_of(tmp_path / "report")
     assert record["stored"] and record["findings"] is None and record["training"] is not None
+    (tmp_path / "salakseg.toml").write_text('data_root = "gone"\n')  # neither where they were nor in the project
+    command("report", copies[0], "--out", tmp_path / "report", cwd=tmp_path)
+    assert record_of(tmp_path / "report") == record
     for flags in (["--tta"], ["--write-default"], ["--weights", "student"], ["--split", "test"]):
         refused = command("report", copies[0], *flags, "--out", tmp_path / "report", cwd=tmp_path, status=1)
         assert "name the patches with --data-root" in refused.output

@@ -118,6 +118,27 @@ def test_the_licence_in_the_stac_item(checkpoint: Checkpoint, tmp_path: Path, li
     MLModelProperties(**record["properties"])
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["Hutan (muda)", "hutan muda", "Jalan"], ["Hutan-muda-1", "hutan-muda-2", "Jalan-3"]),
+        (["\u68ee\u6797", "Jalan Raya", "Air"], ["class-1", "Jalan-Raya-2", "Air-3"]),
+        (["Hutan (muda)", "Jalan Raya", "Air"], ["Hutan-muda", "Jalan-Raya", "Air"]),
+    ],
+)
+def test_no_two_classes_of_the_stac_item_are_named_alike(
+    checkpoint: Checkpoint, tmp_path: Path, names: list[str], expected: list[str]
+) -> None:
+    renamed = [
+        checkpoint.classes[0],
+        *({**one, "name": name} for one, name in zip(checkpoint.classes[1:4], names, strict=True)),
+    ]
+    model = write_described(tmp_path / "model.onnx", replace(checkpoint, classes=renamed), outputs="prob+confidence")
+    probabilities, *others = stac_item(read_onnx(model), "model")["properties"]["mlm:output"]
+    assert [one["name"] for one in probabilities["classification:classes"]][1:] == expected
+    assert [other["classification:classes"] for other in others] == [[]] * len(others)
+
+
 def test_the_card_without_a_report(exported: Path) -> None:
     card = exported.with_name("model.README.md").read_text(encoding="utf-8")
     assert "> **A made-up plantation: stand-in data.**" in card

@@ -107,6 +107,14 @@ def test_another_class_map_leaves_the_headline_alone(names: tuple[str, ...]) -> 
     assert "only its headline 0.70 is compared" in comparison.remarks[0]
 
 
+def test_a_headline_without_classes_is_for_any_class_map(tmp_path: Path) -> None:
+    path = tmp_path / "goal.toml"
+    path.write_text(GOOD.split("[[classes]]")[0], encoding="utf-8")
+    comparison = comparison_of(load_target(path), class_map("Rest", "Water"), [[3, 1], [0, 4]])
+    assert not comparison.is_of_other_classes and comparison.matched == 0
+    assert comparison.remarks == ()
+
+
 def test_nothing_measured_has_no_gap() -> None:
     comparison = comparison_of(load_target("diversenet"), SALAK, np.zeros((7, 7), dtype=np.int64).tolist())
     assert math.isnan(comparison.headline_gap)

@@ -8,6 +8,7 @@ that train together the first one judges, and tells the others.
 from typing import TYPE_CHECKING, Any
 
 from salakseg.evaluate.formats import finite_or_none
+from salakseg.evaluate.history import WATCHED
 from salakseg.train.board import Board
 from salakseg.train.measuring import Samples, draw_samples, measure
 from salakseg.train.readings import ALARM, Record, kl_divergence, readings_of
@@ -17,9 +18,6 @@ from salakseg.train.watch import Action, Verdict, logged_records
 
 if TYPE_CHECKING:
     from salakseg.train.loop import Trainer
-
-STOPPED = "stopped by the watch"
-"""``event`` of the record that says so."""
 
 
 class Observer:
@@ -55,7 +53,7 @@ class Observer:
             roll_back(trainer, reason, log)
         elif action == "stop":
             self.stop_reason = reason
-            log.write("event", trainer.iteration, {"event": STOPPED, "reason": reason})
+            log.write("event", trainer.iteration, {"event": WATCHED, "reason": reason})
             trainer.say(f"stopped by the watch: {reason} (--set health.action=warn only says so)")
 
     def broken(self, what: str, log: RunLog) -> bool:

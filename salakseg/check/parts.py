@@ -10,6 +10,7 @@ from salakseg.classes import BACKGROUND, ClassMap
 from salakseg.data.patches import PatchIndex, Photo, natural_key
 from salakseg.data.splits import Role, Split, flight_places, labelled_meanwhile
 from salakseg.data.survey import Survey
+from salakseg.shell import as_argument
 
 RARE = 0.001
 """Share of the labelled pixels below which a class is called rare: the field's rarest class has 0.0022, and is the one
@@ -191,7 +192,7 @@ def _unused_masks(index: PatchIndex, split: Split) -> Iterator[Finding]:
             len(fresh),
             tuple(patch.name for patch in fresh[:MOST_EXAMPLES]),
             f"{len(fresh):,} patches with a mask are in the unlabelled part; training does not look at their labels.",
-            f"Let them join the labelled part with: salakseg splits extend {index.root}",
+            f"Let them join the labelled part with: salakseg splits extend {as_argument(index.root)}",
         )
 
 

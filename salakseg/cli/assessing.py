@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from salakseg.cli.console import progress_bar, say, stdout
+from salakseg.shell import as_argument
 
 # As salakseg.evaluate.sampling has them, which takes too long to import for the help text; a test compares them
 STANDARD_ERROR = 0.02
@@ -74,7 +75,8 @@ def sample(
     stdout.print(table)
     say(f"points: {out} ({points_K.sum():,}, shuffled), {out.with_suffix('.qml').name}")
     say("next: open them in QGIS over the orthomosaic, hide the map, and choose each point's label by what you see")
-    say(f"then: salakseg accuracy {out} {land_cover}")
+    classes = "" if class_mapping is None else f" --class-mapping {as_argument(class_mapping)}"
+    say(f"then: salakseg accuracy {as_argument(out)} {as_argument(land_cover)}{classes}")
 
 
 def accuracy(

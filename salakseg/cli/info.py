@@ -180,7 +180,7 @@ def _own_rows(own: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _parity(parity: Mapping[str, Any]) -> str:
-    told = f"{100 * parity['agreement']:.4g} % of the pixels agree"
+    told = f"{100 * parity['agreement']:.4f} % of the pixels agree"
     if parity["loss"] is None:
         return told
     before, after = parity["loss"]["miou_without_background"]

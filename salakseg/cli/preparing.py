@@ -9,6 +9,7 @@ from salakseg.cli.choices import Fill, parse_bands, parse_scale
 from salakseg.cli.console import progress_bar, say, stdout
 from salakseg.cli.labelling import LabelFlags
 from salakseg.errors import DataError, ProjectError
+from salakseg.shell import as_argument
 
 if TYPE_CHECKING:
     from salakseg.prepare.estimate import Estimate
@@ -208,7 +209,7 @@ def _next(summary: "Summary") -> str:
     """The command that goes on from here."""
     if not summary.labelled:
         return "draw labels and repeat the command with --labels and --overwrite; there is nothing to learn from yet"
-    return f"salakseg train --data-root {summary.root}"
+    return f"salakseg train --data-root {as_argument(summary.root)}"
 
 
 def _show_estimate(found: "Estimate", root: Path) -> None:

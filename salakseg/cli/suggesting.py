@@ -10,6 +10,7 @@ import typer
 from salakseg.cli.choices import Device, LabelUnit, parse_bands, parse_gsd, parse_scale
 from salakseg.cli.console import progress_bar, say, stdout
 from salakseg.errors import DataError, ProjectError
+from salakseg.shell import as_argument
 
 if TYPE_CHECKING:
     from salakseg.data.splits import Split
@@ -234,7 +235,8 @@ def _show(rows: "list[dict[str, Any]]", open_ones: int, wanted: int) -> None:
 def _next(files: "Files") -> str:
     """The command that goes on from here."""
     if files.areas is not None:
-        return f"draw labels inside {files.areas}, then: salakseg prepare ... --labels LABELS --reviewed {files.areas}"
+        areas = as_argument(files.areas)
+        return f"draw labels inside {files.areas}, then: salakseg prepare ... --labels LABELS --reviewed {areas}"
     if files.split is not None:
-        return f"give the pictures of {files.pictures} masks, then: salakseg train --splits {files.split}"
+        return f"give the pictures of {files.pictures} masks, then: salakseg train --splits {as_argument(files.split)}"
     return f"give the pictures of {files.pictures} masks, then: salakseg train"

@@ -24,6 +24,7 @@ from salakseg.data.blocks import BLOCKS
 from salakseg.data.patches import Patch, PatchIndex, Photo, natural_key
 from salakseg.data.survey import Survey
 from salakseg.errors import DataError
+from salakseg.shell import as_argument
 
 SPLITS = "splits.csv"
 """The file's name in the data root."""
@@ -147,7 +148,8 @@ def refuse_ground_blocks(index: PatchIndex) -> None:
     """
     if index.ground_blocks:
         raise DataError(
-            f"{index.root} has {BLOCKS} but no split to go with it; run: salakseg splits make {index.root} --overwrite"
+            f"{index.root} has {BLOCKS} but no split to go with it; run: salakseg splits make "
+            f"{as_argument(index.root)} --overwrite"
         )
 
 
@@ -173,7 +175,7 @@ def read_split(path: Path, index: PatchIndex) -> Split:
     if strangers:
         raise DataError(
             f"{path} gives no role to {len(strangers)} photos, the first is {_spell(strangers[0])}; let them join "
-            f"training with `salakseg splits extend {index.root}`, or remove the file to make a new split."
+            f"training with `salakseg splits extend {as_argument(index.root)}`, or remove the file to make a new split."
         )
     split = Split({photo: roles[photo] for photo in photos})
     for role in (Role.LABELLED, Role.VAL):

@@ -36,6 +36,7 @@ from salakseg.prepare.parts.footprints import FILE_NAME, Footprints, read_footpr
 from salakseg.prepare.parts.photo_places import find_photos, photo_footprints
 from salakseg.prepare.parts.planes import Ground, place_on_planes
 from salakseg.prepare.parts.shared_ground import shared_ground
+from salakseg.shell import as_argument
 
 By = Literal["auto", "square", "gps", "block", "folder"]
 Bar = Callable[[str, int, int], None]
@@ -201,7 +202,7 @@ def split_after_cutting(root: Path, class_map: ClassMap, photos: Path | None, ba
         write_parts(root / FILE_NAME, index, [role.value for role in uses_of_patches(index, split)])
     shared = shared_ground(index, split)
     if shared:
-        (one, other), anew = shared[0], f"salakseg splits make {root} --overwrite"
+        (one, other), anew = shared[0], f"salakseg splits make {as_argument(root)} --overwrite"
         return (
             f"attention: {path} is kept, but was made for other patches: {one.name} and {other.name}, of different "
             f"parts, show the same ground. Make it anew with: {anew}"
@@ -209,7 +210,7 @@ def split_after_cutting(root: Path, class_map: ClassMap, photos: Path | None, ba
     if fresh := len(labelled_meanwhile(index, split.roles)):
         return (
             f"attention: {path} is kept; {fresh:,} labelled patches of it are unlabelled data still, and "
-            f"`salakseg splits extend {root}` lets them join the labelled part"
+            f"`salakseg splits extend {as_argument(root)}` lets them join the labelled part"
         )
     return f"split: {path} is kept"
 
