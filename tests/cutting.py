@@ -42,8 +42,8 @@ class ArrayLabels:
 def label_source(label_of: Callable[[Grid, Path], Labels | None] | NDArray[np.uint8], **options: Any) -> LabelSource:
     """Labels of one array for every source, or of a function."""
     if isinstance(label_of, np.ndarray):
-        return LabelSource(options, lambda grid, path: ArrayLabels(label_of), lambda path: [])
-    return LabelSource(options, label_of, lambda path: [])
+        return LabelSource(options, lambda grid, path: ArrayLabels(label_of), lambda path: {})
+    return LabelSource(options, label_of, lambda path: {})
 
 
 def random_image(height: int, width: int, seed: int = 1) -> NDArray[np.uint8]:

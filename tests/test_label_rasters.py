@@ -230,6 +230,15 @@ def test_palettes_count_by_class_colours_if_there_are_any(tmp_path: Path, tellin
     assert list(labels.facts.strangers) == ([(7, 7, 7)] if telling else [])
 
 
+def test_the_last_entry_of_a_palette_is_unlabelled_though_it_is_black(tmp_path: Path) -> None:
+    grid = grid_at(height=1, width=3)
+    colormap = {index: tuple(map(int, color)) for index, color in enumerate(SALAK.colors)}
+    path = write_raster(tmp_path / "labels.tif", np.array([[0, 1, 255]], np.uint8), grid, colormap)
+    labels = opened(path, grid)
+    assert whole(labels, grid).tolist() == [[0, 1, 255]]
+    assert not labels.facts.strangers
+
+
 def test_a_raster_must_say_where_it_lies_or_fit(tmp_path: Path) -> None:
     grid = grid_at()
     source = write_raster(tmp_path / "mosaic.tif", np.zeros((3, 60, 80), np.uint8), grid)

@@ -245,6 +245,17 @@ def test_another_flight_of_the_same_name_is_not_taken_for_mapped(field: Path, tm
     assert "made from something else (place)" in predict(field, flight, *wanted, "--resume", status=1)
 
 
+def test_what_is_made_of_a_map_follows_its_settings_though_the_map_is_there(field: Path, tmp_path: Path) -> None:
+    flight = tmp_path / "o.tif"
+    write_scene(flight, 150, 170)
+    wanted = ("--out", tmp_path / "map.tif", "--polygons", tmp_path / "map.gpkg")
+    predict(field, flight, *wanted, "--min-area", 0)
+    assert "polygons: " not in predict(field, flight, *wanted, "--min-area", 0, "--resume")
+    assert "polygons: " in predict(field, flight, *wanted, "--min-area", 3, "--resume")
+    told = predict(field, flight, *wanted, "--scale", "percentile", "--resume", status=1)
+    assert "made from something else (scale_found_by)" in told
+
+
 def test_a_guess_at_the_bands_is_told(field: Path, tmp_path: Path) -> None:
     rgb_CHW = np.random.default_rng(0).integers(0, 256, (5, 70, 70), dtype=np.uint8)
     source = write_raster(tmp_path / "o.tif", rgb_CHW, colorinterp=[ColorInterp.gray, *[ColorInterp.undefined] * 4])

@@ -112,6 +112,21 @@ def test_a_palette_in_class_colours_counts_by_its_colours(tmp_path: Path) -> Non
     assert read_mask(tmp_path / "palette.png", SALAK).label_HW.tolist() == [[0, 1, 2], [3, 4, 6]]
 
 
+def test_the_last_entry_of_a_palette_is_ignored_though_it_is_black(tmp_path: Path) -> None:
+    """A palette that is filled up with black, the colour of background."""
+    colors = np.zeros((256, 3), np.uint8)
+    colors[:7] = SALAK.colors
+    with_palette(np.array([[0, 1, 255]], np.uint8), colors).save(tmp_path / "palette.png")
+    assert read_mask(tmp_path / "palette.png", SALAK).label_HW.tolist() == [[0, 1, 255]]
+
+
+def test_the_last_entry_of_a_palette_may_be_a_class(tmp_path: Path) -> None:
+    colors = np.full((256, 3), 9, np.uint8)
+    colors[255] = SALAK.colors[3]
+    with_palette(np.array([[255]], np.uint8), colors).save(tmp_path / "palette.png")
+    assert read_mask(tmp_path / "palette.png", SALAK).label_HW.tolist() == [[3]]
+
+
 def test_a_palette_of_other_colours_counts_by_its_indices(tmp_path: Path) -> None:
     palette = np.array([[0, 0, 0], *([200, k, k] for k in range(20))])
     with_palette(LABELS[:2], palette).save(tmp_path / "palette.png")

@@ -95,11 +95,16 @@ def to_polygons(
     return summary, gpd.read_file(folder / "map.gpkg", layer=LAYER)
 
 
+def shown(place: str) -> Any:
+    """Where the polygons are to lie; a map without a place has its rows at negative y, where QGIS shows it."""
+    return Affine.scale(1, -1) if place == "no CRS" else PLACES[place][1]
+
+
 def burn(table: Any, label_HW: NDArray[np.uint8], place: str) -> NDArray[np.uint8]:
     """The polygons as a raster again: a pixel belongs to the polygon that holds its centre."""
     pairs = list(zip(table.geometry, table.class_id, strict=True))
     out_HW = np.full(label_HW.shape, 255, np.uint8)
-    return features.rasterize(pairs, out=out_HW, transform=PLACES[place][1]) if pairs else out_HW
+    return features.rasterize(pairs, out=out_HW, transform=shown(place)) if pairs else out_HW
 
 
 # What one chunk, or many, make of labels
@@ -199,7 +204,7 @@ def test_polygons_burnt_back_are_the_map(tmp_path: Path, place: str) -> None:
     label_HW = blobs(90, 70)
     summary, table = to_polygons(tmp_path, label_HW, place, min_area_m2=0.0, tolerance_px=0.0, chunk=32)
     np.testing.assert_array_equal(burn(table, label_HW, place), label_HW)
-    crs, transform = PLACES[place]
+    crs, transform = PLACES[place][0], shown(place)
     corners = [transform @ corner for corner in ((0, 0), (70, 0), (70, 90), (0, 90))]
     hull = shapely.Polygon(corners)
     invalid = shapely.Polygon([transform @ corner for corner in ((0, 0), (23, 0), (23, 22), (0, 22))])
@@ -256,6 +261,7 @@ def test_a_map_without_crs_counts_pixels(tmp_path: Path) -> None:
     assert list(table.columns) == ["class_id", "class_name", "area_px", "geometry"]
     assert dict(zip(table.class_id, table.area_px, strict=True)) == {0: 391.0, 1: 9.0}
     assert (summary.area_m2, summary.sieved_px) == (None, 8)
+    assert table.geometry[list(table.class_id).index(1)].bounds == (3, -6, 6, -3)  # where QGIS shows the map
 
 
 @pytest.mark.parametrize("place", ["UTM south", "no CRS"])

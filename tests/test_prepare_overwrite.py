@@ -13,7 +13,7 @@ from PIL import Image
 from salakseg.classes import IGNORE_INDEX
 from salakseg.data.patches import PatchIndex, index_patches
 from salakseg.errors import DataError
-from salakseg.prepare.request import Request
+from salakseg.prepare.request import LabelSource, Request
 from salakseg.prepare.run import prepare
 
 SIDE = 96
@@ -58,6 +58,22 @@ def test_no_older_mask_stays_beside_a_patch_that_has_none_now(tmp_path: Path, si
     fewer_HW[:, 32:] = IGNORE_INDEX
     index = run(site, tmp_path / "root", labels=label_source(fewer_HW), overwrite=True)
     assert (index.labelled_count, len(index.patches)) == (3, 9)
+
+
+def test_labels_that_cannot_be_read_cost_no_older_patch(tmp_path: Path, site: Path) -> None:
+    root = tmp_path / "root"
+    run(site, root)
+    before = times(root)
+
+    def broken(*_: object) -> None:
+        raise DataError("lables.gpkg does not exist.")
+
+    with pytest.raises(DataError, match="does not exist"):
+        run(site, root, labels=LabelSource({}, broken, lambda source: {}), overwrite=True)
+    after = times(root)
+    assert {path: after.get(path) for path in before if path.endswith(".png")} == {
+        path: time for path, time in before.items() if path.endswith(".png")
+    }
 
 
 def test_patches_of_a_name_in_other_capitals_are_somebody_elses(tmp_path: Path, site: Path) -> None:

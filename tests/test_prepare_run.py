@@ -332,12 +332,23 @@ def test_a_source_that_has_changed_needs_the_word(tmp_path: Path, site: Path) ->
 def test_labels_that_have_changed_need_the_word(tmp_path: Path, site: Path) -> None:
     drawn = tmp_path / "labels.gpkg"
     drawn.write_text("a")
-    labels = LabelSource({"layer": None}, LABELS.open, lambda source: [drawn])
+    labels = LabelSource({"layer": None}, LABELS.open, lambda source: {"labels": [drawn]})
     run(site, out=tmp_path / "root", labels=labels)
     drawn.write_text("ab")
-    refused(r"labels: files: labels\.gpkg was 1 bytes.*is 2 bytes", site, out=tmp_path / "root", labels=labels)
+    refused(r"labels: files: labels: labels\.gpkg was 1 bytes.*is 2 bytes", site, out=tmp_path / "root", labels=labels)
     other = LabelSource({"layer": "x"}, LABELS.open, labels.files)
     refused("labels: files.*options: layer was not given, is x", site, out=tmp_path / "root", labels=other)
+
+
+def test_what_is_labelled_and_where_all_is_may_have_one_name(tmp_path: Path, site: Path) -> None:
+    drawn, reviewed = (tmp_path / role / "site.gpkg" for role in ("drawn", "reviewed"))
+    for path in (drawn, reviewed):
+        path.parent.mkdir()
+        path.write_text("a")
+    labels = LabelSource({}, LABELS.open, lambda source: {"labels": [drawn], "reviewed": [reviewed]})
+    run(site, out=tmp_path / "root", labels=labels)
+    drawn.write_text("ab")
+    refused(r"labels: files: labels: site\.gpkg was 1 bytes", site, out=tmp_path / "root", labels=labels)
 
 
 def test_patches_of_others_are_not_replaced(tmp_path: Path, site: Path) -> None:

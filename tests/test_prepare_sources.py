@@ -58,6 +58,12 @@ def test_masks_beside_their_pictures_are_not_cut(tmp_path: Path) -> None:
     assert found == ["a.jpg", "b.png", "c_label.tif", "d.JPG"]
 
 
+def test_an_orthomosaic_is_cut_and_not_its_quick_look(tmp_path: Path) -> None:
+    write_mosaic(tmp_path / "ortho.tif", random_image(8, 8))
+    Image.new("RGB", (8, 8)).save(tmp_path / "ortho.jpg")
+    assert [source.path.name for source in find_sources([tmp_path])] == ["ortho.tif"]
+
+
 def test_the_picture_of_a_split_is_not_cut(tmp_path: Path) -> None:
     touch(tmp_path / "a.jpg", tmp_path / PICTURE)
     assert SPLIT_PICTURE == PICTURE

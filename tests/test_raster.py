@@ -137,6 +137,27 @@ def test_nodata_counts_only_where_all_bands_have_it(tmp_path: Path, rgb: NDArray
     np.testing.assert_array_equal(_valid(write_raster(tmp_path / "o.tif", rgb, nodata=0)), expected)
 
 
+def test_an_infrared_of_nodata_is_no_hole(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    """Over water the near infrared is 0; only where all four bands are is nothing."""
+    near = np.full((1, 40, 60), 90, np.uint8)
+    near[0, :20] = rgb[:, :10] = 0
+    meanings = [*RGBA[:3], ColorInterp.undefined]
+    path = write_raster(tmp_path / "o.tif", np.concatenate([rgb, near]), nodata=0, colorinterp=meanings)
+    expected = np.ones((40, 60), np.bool_)
+    expected[:10] = False
+    np.testing.assert_array_equal(_valid(path), expected)
+
+
+def test_an_opaque_alpha_is_not_nodata(tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    """White as nodata, which is what an opaque pixel has as its alpha."""
+    alpha = np.full((1, 40, 60), 255, np.uint8)
+    rgb[:, :10], alpha[0, 30:] = 255, 0
+    path = write_raster(tmp_path / "o.tif", np.concatenate([rgb, alpha]), nodata=255, colorinterp=RGBA)
+    expected = np.ones((40, 60), np.bool_)
+    expected[:10] = expected[30:] = False
+    np.testing.assert_array_equal(_valid(path), expected)
+
+
 @pytest.mark.parametrize("internal", [True, False], ids=["internal mask", ".msk file"])
 def test_masks_mark_valid_pixels(tmp_path: Path, rgb: NDArray[np.uint8], internal: bool) -> None:
     mask = np.random.default_rng(2).random((40, 60)) < 0.5
@@ -265,6 +286,17 @@ def test_percentiles_are_found_among_the_valid_pixels(
     expected = np.percentile(valid, [2, 98], method="inverted_cdf")
     bin_width = 1 if dtype == "uint16" else float(np.ptp(valid)) / 65535
     assert [found.low, found.high] == pytest.approx(expected, abs=0 if dtype == "uint16" else 2 * bin_width)
+
+
+def test_percentiles_of_reflectances_are_not_those_of_their_glints(tmp_path: Path) -> None:
+    values = np.random.default_rng(7).uniform(0.02, 0.5, (3, 70, 90)).astype(np.float32)
+    values[:, 0, :5] = 15  # the sun on water
+    path = write_raster(tmp_path / "o.tif", values)
+    with Orthomosaic(path, SourceOptions(stretch="percentile")) as orthomosaic:
+        orthomosaic.settle_stretch()
+        found = orthomosaic.options.stretch
+    assert isinstance(found, Stretch)
+    assert [found.low, found.high] == pytest.approx(np.percentile(values, [2, 98]), abs=0.002)
 
 
 @pytest.mark.parametrize(("value", "words"), [(0, "no valid pixel"), (700, "all its values are 700")])

@@ -1,6 +1,5 @@
 """Labels as the flags of ``salakseg prepare`` want them read."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,15 +52,18 @@ class LabelFlags:
         plain = asdict(options) | {"reviewed": self.reviewed is not None}  # a path says nothing: a project can be moved
         return LabelSource(plain, open_one, self.files, lambda sources: refuse_shared(self.path, sources, class_map))
 
-    def files(self, source: Path) -> Sequence[Path]:
-        """The files that hold the labels of a source."""
+    def files(self, source: Path) -> dict[str, list[Path]]:
+        """The files that hold the labels of a source, and those that say where all is labelled."""
         from salakseg.prepare.labelling.label_files import LABEL_SUFFIXES, POLYGON_SUFFIXES, find_label_file
 
-        found: list[Path] = []
-        for path, suffixes in ((self.path, LABEL_SUFFIXES), (self.reviewed, POLYGON_SUFFIXES)):
+        found: dict[str, list[Path]] = {}
+        for role, path, suffixes in (
+            ("labels", self.path, LABEL_SUFFIXES),
+            ("reviewed", self.reviewed, POLYGON_SUFFIXES),
+        ):
             if path is not None:
                 file = find_label_file(path, source, suffixes) if path.is_dir() else path
-                found += [] if file is None else _with_sidecars(file)
+                found[role] = [] if file is None else _with_sidecars(file)
         return found
 
     def lines(self) -> list[str]:

@@ -92,12 +92,18 @@ def finish(
 ) -> None:
     """Makes what is made of a finished map, areas, polygons and preview, where they are missing or older than it.
 
+    Polygons are also made anew where those that are there leave out others by their area.
+
     Raises:
         RasterError: A file cannot be written; the map is there all the same.
     """
     land_cover = task.outputs.classes
     made = land_cover.stat().st_mtime_ns
     due = {path for path in _derived(task) if not (path.exists() and path.stat().st_mtime_ns >= made)}
+    if task.polygons is not None and task.polygons not in due:
+        from salakseg.mapping.geopackage import is_drawn
+
+        due |= set() if is_drawn(task.polygons, min_area_m2) else {task.polygons}
     if task.areas in due:
         write_areas(task.areas, {task.source.name: areas_of(land_cover, class_map)}, overwrite=True)
         say(f"areas: {task.areas}")

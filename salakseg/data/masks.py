@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,11 +147,10 @@ def _from_palette(picture: Image.Image, class_map: ClassMap, path: Path) -> Mask
     palette = np.zeros((256, 3), np.uint8)
     stored = np.frombuffer(bytes(picture.getpalette("RGB") or []), np.uint8).reshape(-1, 3)
     palette[: len(stored)] = stored
-    blank_HW = (
-        index_HW == IGNORE_INDEX if _is_transparent(picture, IGNORE_INDEX) else np.zeros(index_HW.shape, np.bool_)
-    )
-    used = _pack(palette[np.unique(index_HW[~blank_HW])])
     classes = _pack(class_map.colors)
+    blank = _is_transparent(picture, IGNORE_INDEX) or is_filler(_pack(palette), classes)
+    blank_HW = index_HW == IGNORE_INDEX if blank else np.zeros(index_HW.shape, np.bool_)
+    used = _pack(palette[np.unique(index_HW[~blank_HW])])
     grey_ramp = bool((palette[: len(class_map)] == np.arange(len(class_map))[:, None]).all())
     telling = np.isin(_pack(stored), classes[classes != _BLACK]).any()  # black alone says nothing: every palette has it
     if not grey_ramp and (telling or np.isin(used, classes).all()):
@@ -160,6 +159,19 @@ def _from_palette(picture: Image.Image, class_map: ClassMap, path: Path) -> Mask
         label_HW[~blank_HW] = mask.label_HW
         return Mask(label_HW, mask.unknown)
     return Mask(_check_indices(index_HW, class_map, path))
+
+
+def is_filler(palette_N: NDArray[Any], classes_K: NDArray[Any]) -> bool:
+    """Whether the last entry of a palette, 255, has a class's colour only because unused entries have it, mostly black.
+
+    It then stands for what is ignored, as in index masks.
+
+    Args:
+        palette_N: Colours of the 256 entries, as numbers.
+        classes_K: Those of the classes.
+    """
+    last = palette_N[IGNORE_INDEX]
+    return bool((classes_K == last).any() and (palette_N[:IGNORE_INDEX] == last).any())
 
 
 def _is_transparent(picture: Image.Image, entry: int) -> bool:

@@ -22,6 +22,9 @@ from salakseg.replacing import replace
 LAYER = "land_cover"
 """The GeoPackage's only layer."""
 
+MIN_AREA = "min_area_m2"
+"""What the layer tells of its making: the area below which polygons were left out."""
+
 BATCH_VERTICES = 500_000
 """Polygons are written when they have so many vertices together: about 50 MB on their way to the file."""
 
@@ -49,6 +52,7 @@ class PolygonLayer:
         out: Its name when it is whole.
         class_map: Gives the names, K.
         place: Where the polygons lie.
+        min_area_m2: The area below which polygons were left out, which the file tells.
 
     Attributes:
         class_polygons: Polygons of each class so far [K], int64.
@@ -56,13 +60,14 @@ class PolygonLayer:
         area_m2: Their area in square metres [K]; zeros if the place is not known.
     """
 
-    def __init__(self, path: Path, out: Path, class_map: ClassMap, place: Place) -> None:
+    def __init__(self, path: Path, out: Path, class_map: ClassMap, place: Place, min_area_m2: float) -> None:
         self.class_polygons = np.zeros(len(class_map), np.int64)
         self.area_px = np.zeros(len(class_map))
         self.area_m2 = np.zeros(len(class_map))
         self._path = path
         self._out = out
         self._place = place
+        self._min_area_m2 = min_area_m2
         self._names = np.array(class_map.names, np.object_)
         self._waiting: list[tuple[Polygons, NDArray[np.uint8]]] = []
         self._vertices = 0
@@ -114,6 +119,7 @@ class PolygonLayer:
                 layer=LAYER,
                 driver="GPKG",
                 geometry_type="Polygon",
+                layer_metadata={MIN_AREA: f"{self._min_area_m2:g}"},
                 append=self._path.exists(),
             )
 
@@ -143,6 +149,15 @@ class PolygonLayer:
             return function(*table, self._path, **options)
         except (DataSourceError, DataLayerError, OSError) as error:
             raise RasterError(f"{self._out} cannot be written ({error}); is the disk full?") from error
+
+
+def is_drawn(path: Path, min_area_m2: float) -> bool:
+    """Whether a GeoPackage holds polygons that were written with this smallest area."""
+    try:
+        found = pyogrio.read_info(path, layer=LAYER)["layer_metadata"] or {}
+    except (DataSourceError, DataLayerError, OSError):
+        return False
+    return bool(found.get(MIN_AREA) == f"{min_area_m2:g}")
 
 
 def _georeference(polygons: Polygons, transform: Any) -> Polygons:  # noqa: ANN401

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import rasterio
 import shapely
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.features import sieve
@@ -113,8 +114,10 @@ def write_polygons(
     with gdal_settings(), _Map(land_cover, class_map) as source, _scratch(out) as folder:
         smallest_px = min_area_m2 if source.area_H is None else min_area_m2 / float(source.area_H.mean())
         sieved_px = _sieve(source, Path(folder) / "sieved", smallest_px, out) if small == "merge" else 0
+        # QGIS shows a picture without a place with its rows at negative y
+        transform = Affine.scale(1, -1) if source.transform.is_identity else source.transform
         layer = PolygonLayer(
-            Path(folder) / out.name, out, class_map, Place(source.crs, source.transform, source.area_H)
+            Path(folder) / out.name, out, class_map, Place(source.crs, transform, source.area_H), min_area_m2
         )
         total = count_chunks(source.height, source.width, chunk)
         finished = polygonize(source.read, source.height, source.width, chunk=chunk, tolerance_px=tolerance_px)

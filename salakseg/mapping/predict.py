@@ -105,7 +105,7 @@ def predict_map(
         if orthomosaic.options.stretch == "percentile":
             say(f"{source}: looking for the range of its values")
         orthomosaic.settle_stretch()
-        plan = _plan(orthomosaic, engine, settings, batch_size, max_memory_mb)
+        plan = _plan(orthomosaic, engine, settings, batch_size, max_memory_mb, outputs.probabilities is not None)
         layers = Layers(
             len(engine.class_map),
             outputs.confidence is not None,
@@ -164,7 +164,7 @@ def describe_plan(
         RasterError: The orthomosaic cannot be used.
     """
     with gdal_settings(), Orthomosaic(source, settings.source) as orthomosaic:
-        plan = _plan(orthomosaic, engine, settings, batch_size, max_memory_mb)
+        plan = _plan(orthomosaic, engine, settings, batch_size, max_memory_mb, outputs.probabilities is not None)
         lines = list(_announce(orthomosaic, engine, settings))
     tiles = sum(plan.tile_count(Section(panel, 0, plan.stripes)) for panel in range(len(plan.panels)))
     grid = plan.grid.rows
@@ -185,7 +185,7 @@ def check_finished(source: Path, outputs: Outputs, engine: Engine, settings: Map
         RasterError: They were made from another orthomosaic or model, or with other settings.
     """
     with gdal_settings(), Orthomosaic(source, settings.source) as orthomosaic:
-        plan = _plan(orthomosaic, engine, settings, 1, None)
+        plan = _plan(orthomosaic, engine, settings, 1, None, outputs.probabilities is not None)
         wanted, transform = map_tags(orthomosaic, engine, plan), _transform(orthomosaic, plan)
         changed_ns = orthomosaic.changed_ns
     if settings.source.stretch == "percentile":
@@ -208,7 +208,12 @@ def _transform(orthomosaic: Orthomosaic, plan: MapPlan) -> Any:  # noqa: ANN401
 
 
 def _plan(
-    orthomosaic: Orthomosaic, engine: Engine, settings: MapSettings, batch_size: int, max_memory_mb: int | None
+    orthomosaic: Orthomosaic,
+    engine: Engine,
+    settings: MapSettings,
+    batch_size: int,
+    max_memory_mb: int | None,
+    probabilities: bool,
 ) -> MapPlan:
     overlap = default_overlap(engine.tile) if settings.overlap is None else settings.overlap
     if not 0 <= overlap < engine.tile:
@@ -224,7 +229,7 @@ def _plan(
         window=settings.window,
         model_step=model_step(orthomosaic, _wanted_gsd(settings, engine)),
         map_step=map_step(orthomosaic, settings.out_gsd),
-        panel_width=_panel_width(engine, batch_size, max_memory_mb),
+        panel_width=_panel_width(engine, batch_size, probabilities, max_memory_mb),
     )
 
 
@@ -252,11 +257,12 @@ def _announce(orthomosaic: Orthomosaic, engine: Engine, settings: MapSettings) -
     )
 
 
-def _panel_width(engine: Engine, batch_size: int, max_memory_mb: int | None) -> int:
+def _panel_width(engine: Engine, batch_size: int, probabilities: bool, max_memory_mb: int | None) -> int:
     """Columns of the model's grid whose probabilities fit into the memory that is allowed."""
     classes, tile = len(engine.class_map), engine.tile
     column = tile * (4 * classes + 1)  # what the blender holds
     column += tile * (4 + 4 + 1) + 16 * classes  # a stripe on its way to the file
+    column += tile * 12 * classes if probabilities else 0  # shares, percent or halves, and what is written of them
     waiting = (5 * batch_size + 2) * tile**2 * 4 + 2 * batch_size * classes * tile**2 * 4
     fixed = GDAL_CACHE_BYTES + waiting
     if max_memory_mb is None:
@@ -267,7 +273,7 @@ def _panel_width(engine: Engine, batch_size: int, max_memory_mb: int | None) -> 
             f"--max-memory {max_memory_mb} is too little for {engine.name} with {classes} classes, tiles of {tile} "
             f"pixels and batches of {batch_size}; give it {least} MB or more."
         )
-    return (max_memory_mb * 10**6 - fixed) // column
+    return min((max_memory_mb * 10**6 - fixed) // column, PANEL_WIDTH)
 
 
 def _missing(plan: MapPlan, stripes: StripeFolder, tally: Tally) -> list[Section]:

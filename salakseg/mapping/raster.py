@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
@@ -21,6 +21,7 @@ from salakseg.errors import RasterError
 from salakseg.mapping.geodesy import pixel_size
 from salakseg.mapping.opening import SourceOptions, open_dataset, told_bands
 from salakseg.mapping.stretch import percentile_stretch
+from salakseg.mapping.validity import valid_mask
 
 GDAL_CACHE_BYTES = 128 * 2**20
 
@@ -38,6 +39,7 @@ class Orthomosaic:
     Attributes:
         path: The file.
         options: How it is read.
+        finds_stretch: Whether the range of its values is found by `settle_stretch`.
         crs: Coordinate reference system, a `rasterio.crs.CRS`; None if the file names none.
         transform: From (column, row) to coordinates, an `affine.Affine`.
         height: Rows.
@@ -55,8 +57,8 @@ class Orthomosaic:
     def __init__(self, path: Path, options: SourceOptions | None = None) -> None:
         self.path = path
         self.options = options or SourceOptions()
+        self.finds_stretch = self.options.stretch == "percentile"
         self._dataset, self.bands = open_dataset(path, self.options)
-        self._alpha = _overlooked_alpha(self._dataset)
         self.guess: str | None = None
         if self.options.bands is None and told_bands(self._dataset) is None:
             self.guess = (
@@ -195,9 +197,7 @@ class Orthomosaic:
         resampling = Resampling.nearest if shape is None else Resampling.average
         try:
             values_CHW = self._dataset.read(self.bands, window=window, out_shape=image_shape, resampling=resampling)
-            valid_HW = self._dataset.dataset_mask(window=window, out_shape=shape) > 0
-            if self._alpha is not None:
-                valid_HW &= self._dataset.read(self._alpha, window=window, out_shape=shape) > 0
+            valid_HW = valid_mask(self._dataset, window, shape)
         except RasterioError as error:
             self._reopen()
             raise RasterError(
@@ -248,13 +248,6 @@ class Orthomosaic:
             picked = np.ix_(rows[row] - window.row_off, cols[col] - window.col_off)
             values_CHW[:, row[:, None], col], valid_HW[np.ix_(row, col)] = part_CHW[:, *picked], part_HW[picked]
         return values_CHW, valid_HW
-
-
-def _overlooked_alpha(dataset: Any) -> int | None:  # noqa: ANN401
-    """The alpha band where GDAL's mask leaves it out, which it does in files of neither two nor four bands."""
-    if ColorInterp.alpha not in dataset.colorinterp or MaskFlags.alpha in dataset.mask_flag_enums[0]:
-        return None
-    return int(list(dataset.colorinterp).index(ColorInterp.alpha)) + 1
 
 
 def gdal_settings() -> rasterio.Env:

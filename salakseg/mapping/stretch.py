@@ -52,15 +52,16 @@ def percentile_stretch(blocks: Blocks) -> Stretch:
     Raises:
         ValueError: There are no values, or they are all the same.
     """
-    low, high = np.inf, -np.inf
+    low, high, whole = np.inf, -np.inf, True
     for block in blocks():
+        whole &= block.dtype.kind in "iu"
         if block.size:
             low, high = min(low, float(block.min())), max(high, float(block.max()))
     if not low < high:
         raise ValueError("it has no valid pixel" if low > high else f"all its values are {low:g}")
     counts = np.zeros(BINS, np.int64)
     # Integers get bins that are centred on them where there are enough.
-    width = max(1.0, (high - low) / (BINS - 1)) if high - low > 1 else (high - low) / (BINS - 1)
+    width = max(float(whole), (high - low) / (BINS - 1))
     for block in blocks():
         at = np.rint((block.astype(np.float64) - low) / width).astype(np.intp)
         counts += np.bincount(at.ravel(), minlength=BINS)

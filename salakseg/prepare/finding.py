@@ -26,6 +26,7 @@ PHOTOS = (".jpg", ".jpeg", ".png")
 RASTERS = (".tif", ".tiff", ".vrt")
 """Ends of the names that are looked for in a folder. Other rasters can be named one by one."""
 
+_JPEG = (".jpg", ".jpeg")
 _MASK_ENDS = ("_mask", "_masks", "_label", "_labels")
 
 SPLIT_PICTURE = "splits.png"
@@ -140,7 +141,8 @@ def _pictures(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         files = [Path(entry.path) for entry in entries if entry.is_file() and not entry.name.startswith(".")]
     files = sorted((file for file in files if file.suffix.lower() in (*RASTERS, *PHOTOS)), key=_natural)
-    left_out = _masks(files)
+    looks = _quick_looks(files)
+    left_out = {file.resolve() for file in looks} | _masks([file for file in files if file not in looks])
     if (folder / FILE_NAME).is_file():  # patches of this folder are in it as well, and pictures of their split
         left_out.add((folder / SPLIT_PICTURE).resolve())
     for file in files:
@@ -150,14 +152,37 @@ def _pictures(folder: Path) -> list[Path]:
     return [file for file in files if file.resolve() not in left_out]
 
 
+def _quick_looks(files: Sequence[Path]) -> set[Path]:
+    """JPEGs that say not where they lie, beside an orthomosaic of the same name that does: it is to be cut."""
+    rasters = {file.stem.casefold(): file for file in files if file.suffix.lower() in RASTERS}
+    looks = set()
+    for file in files:
+        raster = rasters.get(file.stem.casefold())
+        if raster is None or file.suffix.lower() not in _JPEG:
+            continue
+        (_, placed), (bands, raster_placed) = _bands_and_place(file), _bands_and_place(raster)
+        if raster_placed and bands >= 3 and not placed:
+            looks.add(file)
+    return looks
+
+
+def _bands_and_place(picture: Path) -> tuple[int, bool]:
+    """How many bands a picture has, and whether it says where it lies; none and no where it cannot be opened."""
+    try:
+        with without_place(), rasterio.Env(), rasterio.open(picture) as dataset:
+            return dataset.count, not dataset.transform.is_identity
+    except RasterioError:
+        return 0, False
+
+
 def _masks(files: Sequence[Path]) -> set[Path]:
     """Which of the pictures are masks of others: with the name of a JPEG, or one that says so of any other."""
     stems = {file.stem.casefold() for file in files}
-    photos = {file.stem.casefold() for file in files if file.suffix.lower() in (".jpg", ".jpeg")}
+    photos = {file.stem.casefold() for file in files if file.suffix.lower() in _JPEG}
     return {
         file.resolve()
         for file in files
-        if file.suffix.lower() not in (".jpg", ".jpeg")
+        if file.suffix.lower() not in _JPEG
         and (file.stem.casefold() in photos or any(_of_mask(file, end) in stems for end in _MASK_ENDS))
     }
 

@@ -28,13 +28,14 @@ class LabelSource:
     Attributes:
         options: How they are read, as plain values by which a later run knows whether it was told the same.
         open: The labels of one source on its grid; None if it has none.
-        files: The files that hold the labels of a source; where one has changed, its patches are out of date.
+        files: The files that hold the labels of a source, by what they are for; where one has changed, its patches are
+            out of date.
         check: Looks at all sources together before the first is opened.
     """
 
     options: Mapping[str, Any]
     open: Callable[[Grid, Path], Labels | None]
-    files: Callable[[Path], Sequence[Path]]
+    files: Callable[[Path], Mapping[str, Sequence[Path]]]
     check: Callable[[Sequence[Path]], None] = lambda sources: None
 
 
@@ -136,4 +137,5 @@ class Request:
 
 
 def _label_state(labels: LabelSource, source: Path) -> Plain:
-    return {"options": dict(labels.options), "files": file_state(*labels.files(source))}
+    files = {role: file_state(*paths) for role, paths in labels.files(source).items()}  # which may have the same names
+    return {"options": dict(labels.options), "files": files}

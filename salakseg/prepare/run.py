@@ -139,8 +139,6 @@ def _cut_task(
         What the user should know, and whether there are labels for the source.
     """
     path = record_path(request.root, task.file)
-    if request.overwrite:
-        _remove_patches(listing, task.file, path)
     strips = intact(request.root, task.file, task.strips)
     if task.strips:
         _remove_parts(request.root, task.file)
@@ -148,6 +146,8 @@ def _cut_task(
     with request.opened(task.file) as source:
         labels = None if request.labels is None else request.labels.open(source.grid, task.file.path)
         try:
+            if request.overwrite:  # and not before it is known that source and labels can be read
+                _remove_patches(listing, task.file, path)
             with Record(path, task.made_from, strips) as record:
                 cutter = Cutter(request.root, task.file, source, labels, class_map, task.windows, request.min_valid)
                 cut(cutter, record, count)

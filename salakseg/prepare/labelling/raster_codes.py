@@ -12,7 +12,9 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from salakseg.classes import IGNORE_INDEX, ClassMap, Color
+from salakseg.data.masks import is_filler
 from salakseg.errors import DataError
+from salakseg.mapping.validity import valid_mask
 from salakseg.prepare.labelling.label_facts import LabelFacts, Stranger
 from salakseg.prepare.labelling.label_lookup import IGNORED, UNLABELLED
 
@@ -62,10 +64,7 @@ def read_values(
     """
     try:
         values_CHW = dataset.read(list(bands), window=window)
-        valid_HW: NDArray[np.bool_] = dataset.dataset_mask(window=window) > 0
-        for band, meaning in enumerate(dataset.colorinterp, start=1):
-            if meaning == ColorInterp.alpha:  # GDAL's mask overlooks it beside other than one or three bands
-                valid_HW &= dataset.read(band, window=window) > 0
+        valid_HW = valid_mask(dataset, window)
     except RasterioError as error:
         raise DataError(
             f"{path} cannot be read at row {window.row_off}, column {window.col_off}; the file is damaged or "
@@ -170,8 +169,10 @@ def _survey_palette(
     lut = np.full(256, IGNORED, np.uint8)
     for class_id, code in enumerate(classes):
         lut[codes == code] = class_id
+    if is_filler(codes, classes):
+        lut[IGNORE_INDEX] = IGNORED
     for value, count in pixels.items():
-        if lut[value] == IGNORED:
+        if lut[value] == IGNORED and codes[value] not in classes:
             _note_stranger(facts, int(codes[value]), count, places[value])
     _note_nodata(dataset, class_map, facts, lut)
     return Decoder(bands, lut)
