@@ -16,7 +16,9 @@ from training import quiet, records, tiny_request
 from typer.testing import CliRunner
 
 from salakseg.cli.main import app
-from salakseg.data.splits import Role
+from salakseg.data.blocks import BLOCKS, write_blocks
+from salakseg.data.patches import Photo, index_patches
+from salakseg.data.splits import Role, Split, write_split
 from salakseg.errors import CheckpointError, DataError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
 from salakseg.network.config import NetworkConfig
@@ -227,6 +229,76 @@ def test_a_run_that_was_asked_to_stop_says_how_far_it_came(data: Path, tmp_path:
         State.INTERRUPTED,
         load_checkpoint(RunFolder(tmp_path / "run").last).iteration,
     )
+
+
+def test_a_stop_that_comes_with_the_last_step_is_not_forgotten(data: Path, tmp_path: Path) -> None:
+    """A ladder must not go on to its next rung."""
+
+    def ask(done: int, total: int) -> None:
+        if done == total:
+            signal.raise_signal(signal.SIGTERM)
+
+    trainer = start_run(request(data, tmp_path / "run"), quiet, quiet)
+    trainer.run(ask)
+    assert trainer.asked_to_stop
+    assert read_run(tmp_path / "run").state is State.FINISHED
+
+
+def test_an_older_checkpoint_that_is_gone_on_from_becomes_the_newest_at_once(data: Path, tmp_path: Path) -> None:
+    """The log is cut to its step, so what was learned later must not stay the newest."""
+    run = RunFolder(tmp_path / "run")
+    start_run(request(data, run.path), quiet, quiet).run(quiet)
+    assert load_checkpoint(run.previous).iteration == 1
+    trainer = resumed(run.previous)
+
+    def kill() -> Any:
+        raise KeyboardInterrupt
+
+    trainer._open_log = kill  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(quiet)
+    assert load_checkpoint(run.last).iteration == 1
+
+
+def test_a_run_does_not_go_on_with_other_blocks_of_ground(data: Path, unbroken: Checkpoint, tmp_path: Path) -> None:
+    """A split that was made anew keeps the blocks' names, and puts other patches into them."""
+    root, split = shutil.copytree(data, tmp_path / "patches"), Split.from_rows(unbroken.split)
+    rows = [(patch.folder, Path(patch.image).stem, f"{patch.photo}.000") for patch in index_patches(root).patches]
+    roles = {Photo(photo.folder, f"{photo.name}.000"): role for photo, role in split.roles.items()}
+    write_blocks(root / BLOCKS, rows)
+    write_split(Split(roles), root / "splits.csv")
+    with pytest.raises(KeyboardInterrupt):
+        start_run(request(root, tmp_path / "run"), quiet, quiet).run(interrupted_at_1)
+    resumed(tmp_path / "run")
+    judging = next(photo for photo, role in roles.items() if role is Role.VAL)
+    learned = next(photo for photo, role in roles.items() if role is Role.LABELLED and photo.folder == judging.folder)
+    other = {judging.name: learned.name, learned.name: judging.name}
+    write_blocks(root / BLOCKS, [(folder, patch, other.get(block, block)) for folder, patch, block in rows])
+    with pytest.raises(DataError, match=r"lie in other blocks of ground than when .* began"):
+        resumed(tmp_path / "run")
+
+
+def test_a_run_does_not_go_on_with_patches_of_another_place(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        start_run(request(data, tmp_path / "run"), quiet, quiet).run(interrupted_at_1)
+    elsewhere = write_plantation(tmp_path / "elsewhere")
+    for folder in list(elsewhere.iterdir()):
+        if folder.is_dir():
+            folder.rename(elsewhere / f"other {folder.name}")
+    with pytest.raises(DataError, match=r"holds none of the photos that .* was trained on; name them by --data-root"):
+        resume_run(tmp_path / "run", elsewhere, None, "cpu", quiet, quiet)
+
+
+def test_a_device_with_too_little_memory_for_an_evaluation_is_told(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trainer = start_run(request(data, tmp_path / "run"), quiet, quiet)
+    monkeypatch.setattr(trainer.validation, "evaluate", too_large)
+    with pytest.raises(TrainingError, match=r"too little memory to validate whole pictures.*salakseg prepare"):
+        trainer.run(quiet)
 
 
 def test_what_breaks_in_one_process_alone_all_processes_know(

@@ -294,6 +294,7 @@ def test_the_newest_unfinished_run(checkpoint: Checkpoint, tmp_path: Path) -> No
     said: list[str] = []
     assert newest_unfinished(runs, said.append).name == "new"
     assert said == [f"the newest unfinished run is {runs / 'new'}"]
+    assert newest_unfinished(runs, quiet, patience=100).name == "early"  # which gave up with another
     RunFolder(runs / "new").last.write_bytes(b"damaged")
     assert newest_unfinished(runs, quiet).name == "new"  # by the one before
     RunFolder(runs / "new").previous.write_bytes(b"damaged")

@@ -17,7 +17,9 @@ from salakseg.errors import DataError
 from salakseg.network.config import IMAGENET_MEAN, IMAGENET_STD
 from salakseg.network.model import normalise
 from salakseg.train.augment import View, resize_view, source_side, weak_view
+from salakseg.train.branches import MULTI_SCALE_EVERY, Views
 from salakseg.train.data import Batch, PatchStream, Steps, collate, random_window, step_batches
+from salakseg.train.recipe import load_recipe
 from salakseg.train.settings_views import AugmentConfig
 
 
@@ -257,6 +259,18 @@ def test_multi_scale_sides_are_few_and_reach_both_ends() -> None:
     assert sides == {40, 56, 72, 88, 90}
     same = AugmentConfig(scale_min=48, scale_max=48)
     assert resize_view(view, same, np.random.default_rng(0)).image_BCHW.shape == (2, 3, 48, 48)
+
+
+def test_processes_that_train_together_resize_to_the_same_side() -> None:
+    """One that ran its two views together while another did not would wait for it for ever."""
+    recipe = load_recipe("v3", [{"data": {"crop": 64}, "augment": {"scale_min": 40, "scale_max": 90}}])
+    sides = []
+    for rank in (0, 1):
+        views = Views(recipe, torch.zeros(7, dtype=torch.bool), rank)
+        branches = [views.labelled(telling_batch(64, 64), MULTI_SCALE_EVERY * n - 1) for n in range(1, 13)]
+        sides.append([branch.label_BHW.shape[-1] for branch in branches])
+    assert sides[0] == sides[1]
+    assert len(set(sides[0])) > 1
 
 
 def test_a_stream_draws_each_patch_once_before_any_again(plantation: Path) -> None:

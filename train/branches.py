@@ -26,7 +26,7 @@ MULTI_SCALE_EVERY = 10
 
 Kind = Literal["labelled", "weak", "strong", "feature"]
 
-_LABELLED, _UNLABELLED, _STRONG, _HEADS = range(4)  # streams of random numbers, kept apart
+_LABELLED, _UNLABELLED, _STRONG, _HEADS, _SIDES = range(5)  # streams of random numbers, kept apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,8 @@ class Views:
         if augment.strong > 0:
             view = self._some_strong(view, generator)
         if augment.multi_scale and iteration % MULTI_SCALE_EVERY == MULTI_SCALE_EVERY - 1:
-            view = resize_view(view, augment, generator)
+            # The same side in every process, or one might run what another does not, and wait for it for ever
+            view = resize_view(view, augment, np.random.default_rng([self.recipe.seed, 2, _SIDES, iteration]))
         return Branch("labelled", view.image_BCHW, view.label_BHW)
 
     def weak(self, batch: Batch, iteration: int) -> View:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from salakseg import replacing
 from salakseg.errors import TrainingError
+from salakseg.shell import as_argument
 from salakseg.train.ladder_plan import FILE, RUNGS, LadderConfig, Plan, read_json, read_plan
 from salakseg.train.run import RunFolder
 from salakseg.train.runs import RunSummary, State, is_run, read_run
+from salakseg.train.signals import Interrupted
 from salakseg.train.start import Request, fresh_folder, resume_run, start_run
 
 CAVEAT = (
@@ -60,7 +62,7 @@ def open_ladder(plan: Plan, folder: Path | None, runs: Path, say: Say) -> Path:
             other = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
             raise TrainingError(
                 f"{folder} holds a ladder that was asked for otherwise ({', '.join(other)}); go on with it by "
-                f"`salakseg train --resume {folder}`, or name another folder with --checkpoint-dir."
+                f"`salakseg train --resume {as_argument(folder)}`, or name another folder with --checkpoint-dir."
             )
         say(f"going on with the ladder {folder}")
         return folder
@@ -142,13 +144,16 @@ def climb(
             "A ladder trains in one process; with torchrun start its phases one by one, with --phase 1 and so on, and "
             "--init for the best weights of the one before."
         )
+    asked_to_stop = False
     while True:
         done, recipe = next_rung(folder, plan)
         if done:
             say(f"{done[-1].run.path.name}: best mIoU without background {done[-1].verdict}")
         if recipe is None:
             return done
-        _train(folder, plan, recipe, done, device, say, bar, data_root, cache)
+        if asked_to_stop:  # while the rung before was ending
+            raise Interrupted
+        asked_to_stop = _train(folder, plan, recipe, done, device, say, bar, data_root, cache)
 
 
 def best_rung(rungs: Sequence[Rung]) -> Path:
@@ -166,7 +171,8 @@ def _train(
     bar: Bar,
     data_root: Path | None,
     cache: bool,
-) -> None:
+) -> bool:
+    """Trains a rung to its end; whether somebody asked to stop meanwhile."""
     run = RunFolder(folder / recipe)
     with bar("reading masks", "masks") as progress:
         if run.last.exists() or run.previous.exists():
@@ -177,6 +183,7 @@ def _train(
         trainer.run(progress)
     if not read_run(run.path).state.is_over:
         raise TrainingError(f"{run.path} ended, but its log does not say how; look at {run.metrics}.")
+    return trainer.asked_to_stop
 
 
 def _request(

@@ -47,6 +47,9 @@ from salakseg.train.watch import Watch, breakdown
 
 _SPOILT = "a weight is no longer finite"
 
+_ASK_EVERY = 5
+"""Steps after which processes that train together ask each other whether to stop; torchrun kills after 30 seconds."""
+
 LOG_EVERY = 50
 """Steps between two records of the losses; reading them stops the device, so it is not done each step."""
 
@@ -90,7 +93,9 @@ class Trainer:
         if recipe.performance.compile:
             self.network.compile()
         # A fused optimizer would take the gradient scaler of float16 into its kernel, and leave nothing to be clipped
-        fused = fabric.device.type == "cuda" and not self._scales_gradients
+        # of the heads, and a fused SGD wants the gradient of every head in every step
+        late = recipe.loss.heads_frozen > 0 and recipe.optimizer.kind == "sgd"
+        fused = fabric.device.type == "cuda" and not self._scales_gradients and not late
         optimizer = make_optimizer(self.network, recipe.optimizer, fused)
         self.student, self.optimizer = fabric.setup(self.network, optimizer)
         self.ema = Ema(self.network, recipe.ema_decay)
@@ -112,6 +117,7 @@ class Trainer:
             torch.manual_seed(process_seed(self))
         self.start_random = random_states()
         self._whole = True
+        self.asked_to_stop = False
 
     def run(self, progress: Callable[[int, int], None]) -> None:
         """Trains until the last step, an early stop or an interruption.
@@ -130,7 +136,8 @@ class Trainer:
         held = self.run_folder.held() if first else nullcontext()
         with held, determinism(self.recipe.performance.deterministic, self.say):
             if first and self.keeper.saved < 0:
-                self.run_folder.claim(self.recipe, self.data, self.fabric.device)
+                if self.iteration == 0:
+                    self.run_folder.claim(self.recipe, self.data, self.fabric.device)
                 self.keeper.save(to_checkpoint(self))  # so that a kill before the next one can be gone on from
             self._run(progress)
 
@@ -161,6 +168,7 @@ class Trainer:
                     if not self.is_last and self._shall_stop(asked_to_stop.is_set()):
                         log.write("event", self.iteration, {"event": "interrupted"})
                         raise Interrupted
+                self.asked_to_stop = asked_to_stop.is_set()
             self._save(self.keeper.save)
             if self.is_last:  # and not before that is on disk
                 log.write("event", self.iteration, {"event": "finished"})
@@ -315,6 +323,15 @@ class Trainer:
 
     def _evaluate(self, log: RunLog) -> None:
         """Validates the moving average, and keeps it if it is the best so far."""
+        try:
+            self._judge(log)
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                "The device has too little memory to validate whole pictures of this size; cut them into patches with "
+                "`salakseg prepare`, or close what else uses it."
+            ) from error
+
+    def _judge(self, log: RunLog) -> None:
         if self._is_spoilt():
             self._broke(_SPOILT, log)
             self._whole = True
@@ -340,10 +357,10 @@ class Trainer:
         return True
 
     def _shall_stop(self, asked: bool) -> bool:
-        """Whether to stop here; processes that train together agree now and then, since asking stops the devices."""
+        """Whether to stop here; processes that train together agree now and then, since asking holds up the devices."""
         if self.fabric.world_size == 1:
             return asked
-        return self.iteration % LOG_EVERY == 0 and anybody(asked, self.fabric)
+        return self.iteration % _ASK_EVERY == 0 and anybody(asked, self.fabric)
 
     def _save(self, save: Callable[[Checkpoint], None]) -> None:
         """Saves the state, unless it is on disk already or must not replace what is there."""

@@ -25,6 +25,7 @@ from salakseg.data.splits import (
 )
 from salakseg.data.survey import Survey, survey_masks
 from salakseg.errors import DataError, UnreadableError
+from salakseg.shell import as_argument
 from salakseg.train.data import TrainingData
 from salakseg.train.in_memory import MemoryStore
 from salakseg.train.settings import DataConfig
@@ -173,7 +174,7 @@ def _finish_data(
     if fresh := len(labelled_meanwhile(index, split.roles)):
         say(
             f"attention: {fresh:,} patches of the unlabelled part have masks, which are not looked at; "
-            f"`salakseg splits extend {index.root}` lets them join the labelled part"
+            f"`salakseg splits extend {as_argument(index.root)}` lets them join the labelled part"
         )
     shares = ", ".join(
         f"{name} {100 * share:.1f} %" for name, share in zip(class_map.names, pixels / pixels.sum(), strict=True)

@@ -18,6 +18,7 @@ from torch import Tensor
 from salakseg import replacing
 from salakseg.data.splits import write_split
 from salakseg.errors import TrainingError
+from salakseg.shell import as_argument
 from salakseg.train.data import TrainingData
 from salakseg.train.environment import differences, environment, read_environment
 from salakseg.train.line_file import LineFile
@@ -116,8 +117,8 @@ class RunFolder:
         """
         if any(path.exists() for path in (self.last, self.previous, self.best)):
             raise TrainingError(
-                f"{self.path} holds a run already; go on with `salakseg train --resume {self.path}`, or name another "
-                "folder with --checkpoint-dir."
+                f"{self.path} holds a run already; go on with `salakseg train --resume "
+                f"{as_argument(self.path)}`, or name another folder with --checkpoint-dir."
             )
 
     def create(self, recipe: Recipe, data: TrainingData, device: torch.device) -> None:

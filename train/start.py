@@ -166,6 +166,8 @@ def resume_run(
     say = say if fabric.is_global_zero else _silent
     index = index_patches(data_root or Path(checkpoint.data_root))
     split = Split.from_rows(checkpoint.split)
+    if not any(photo in split.roles for photo in index.photos()):
+        raise DataError(f"{index.root} holds none of the photos that {path} was trained on; name them by --data-root.")
     late = [photo for photo in index.photos() if photo not in split.roles]
     if late:
         say(
@@ -177,7 +179,15 @@ def resume_run(
     trainer = Trainer(recipe, data, run, fabric, say, load_weights=False)
     trainer.skipped.look_again(partial(is_unreadable, data))
     restore(trainer, checkpoint)
-    if checkpoint.training["data"] != data_digest(data):
+    if not newest and checkpoint.iteration > 0:
+        trainer.keeper.saved = -1  # it becomes the newest before the log is cut to its step
+    found, before = data_digest(data), checkpoint.training["data"]
+    if found["blocks"] != before["blocks"]:
+        raise DataError(
+            f"The patches of {index.root} lie in other blocks of ground than when {path} began, so it would learn from "
+            "what judges it; put its blocks.csv back, or start a new run."
+        )
+    if found != before:
         say("attention: patches or masks have changed since the run began, so it goes on otherwise than it would have")
     if fabric.is_global_zero:
         run.go_on(recipe, data, fabric.device, checkpoint.iteration, say)

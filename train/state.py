@@ -1,6 +1,7 @@
 """The whole state of a run, into a checkpoint and back."""
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -86,9 +87,15 @@ def load_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
 
 
 def data_digest(data: TrainingData) -> dict[str, Any]:
-    """What a resumed run must find again to be the same run: patches of each part, labelled pixels of each class."""
+    """What a resumed run must find again to be the same run: patches of each part, labelled pixels of each class.
+
+    ``blocks`` tells which patches are in which block of ground: their names stay where a split is made anew.
+    """
     parts = {role.value: len(data.part(role)) for role in Role if role is not Role.GAP}
-    return {"patches": parts, "class_pixels": data.class_pixels.tolist()}
+    used = {photo for photo in data.index.ground_blocks if data.split.roles.get(photo, Role.GAP) is not Role.GAP}
+    blocks = sorted(f"{p.photo_key}\n{p.image}\n" for p in data.index.patches if p.photo_key in used)
+    digest = sha256("".join(blocks).encode("utf-8", "surrogateescape")).hexdigest()
+    return {"patches": parts, "class_pixels": data.class_pixels.tolist(), "blocks": digest}
 
 
 def process_seed(trainer: "Trainer") -> int:

@@ -15,7 +15,7 @@ from salakseg.train.stopping import stop_reason
 from salakseg.train.validate import scores_of
 
 
-def newest_unfinished(runs: Path, say: Callable[[str], None]) -> Path:
+def newest_unfinished(runs: Path, say: Callable[[str], None], patience: int | None = None) -> Path:
     """The run that was trained last, maybe one of a ladder, of those that are neither over nor being trained now.
 
     A ladder that stopped between two rungs is found by the last one, though that is over: its folder is answered.
@@ -23,6 +23,7 @@ def newest_unfinished(runs: Path, say: Callable[[str], None]) -> Path:
     Args:
         runs: Folder of the runs.
         say: Told which one it is, and which newer ones cannot be gone on with.
+        patience: The one to go on with, if it is to change: a run that the old one has stopped can be unfinished then.
 
     Raises:
         TrainingError: There is none.
@@ -40,7 +41,8 @@ def newest_unfinished(runs: Path, say: Callable[[str], None]) -> Path:
         except (CheckpointError, TrainingError) as error:
             say(f"attention: passed over: {error}")
             continue
-        if is_unfinished(checkpoint) and read_run(folder).state is not State.STOPPED:  # by the watch
+        by_watch = read_run(folder).state is State.STOPPED and not _is_out_of_patience(checkpoint)
+        if is_unfinished(checkpoint, patience) and not by_watch:
             say(f"the newest unfinished run is {folder}")
             return folder
         if is_left(folder.parent):
@@ -49,14 +51,26 @@ def newest_unfinished(runs: Path, say: Callable[[str], None]) -> Path:
     raise TrainingError(f"{runs} holds no unfinished run; name one, as in --resume runs/NAME, or start a new one.")
 
 
-def is_unfinished(checkpoint: Checkpoint) -> bool:
-    """Whether there are steps left, and early stopping would let them be done."""
-    try:
-        recipe = Recipe.model_validate(checkpoint.recipe)
-    except ValidationError:  # of another version
+def is_unfinished(checkpoint: Checkpoint, patience: int | None = None) -> bool:
+    """Whether there are steps left, and early stopping, maybe with another patience, would let them be done."""
+    recipe = _recipe_of(checkpoint)
+    left = recipe is not None and checkpoint.iteration < recipe.schedule.iterations
+    return left and not _is_out_of_patience(checkpoint, patience)
+
+
+def _is_out_of_patience(checkpoint: Checkpoint, patience: int | None = None) -> bool:
+    recipe = _recipe_of(checkpoint)
+    if recipe is None:
         return False
-    left = checkpoint.iteration < recipe.schedule.iterations
-    return left and stop_reason(scores_of(checkpoint.history), recipe.evaluation) is None
+    config = recipe.evaluation if patience is None else recipe.evaluation.model_copy(update={"patience": patience})
+    return stop_reason(scores_of(checkpoint.history), config) is not None
+
+
+def _recipe_of(checkpoint: Checkpoint) -> Recipe | None:
+    try:
+        return Recipe.model_validate(checkpoint.recipe)
+    except ValidationError:  # of another version
+        return None
 
 
 def _newest(run: RunFolder) -> Checkpoint:

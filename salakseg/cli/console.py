@@ -1,16 +1,45 @@
 """What the commands show: lines and progress on stderr, results on stdout."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import IO, Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 # Of several processes that train together the first one speaks; torchrun tells each its number
-stderr = Console(stderr=True, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
+_RANK = os.environ.get("RANK", "0")
+
+
+class _Unfailing:
+    """Standard error; what it does not take any more is lost, and never the run that says it.
+
+    A terminal closes, a pipe breaks, and the disk of a log that is full takes no word of warning either.
+    """
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever a stream has
+        return getattr(self._stream, name)
+
+    @property
+    def _stream(self) -> TextIO:
+        stream: TextIO = getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # a live view stands in between
+        return stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
+stderr = Console(file=cast(IO[str], _Unfailing()), highlight=False, quiet=_RANK != "0")
 stdout = Console(highlight=False)
 
 INTERRUPTED = 130
@@ -23,6 +52,14 @@ _LINE_EVERY = 15.0  # seconds between progress lines where there is no terminal
 def say(line: str) -> None:
     """Writes one line to stderr; markup in file or class names stays text, and no path is broken in two."""
     stderr.print(Text(line), soft_wrap=True)
+
+
+def say_error(line: str) -> None:
+    """The same for an error, of which each of several processes speaks: it may have met it alone."""
+    if _RANK == "0":
+        say(line)
+    else:
+        print(f"process {_RANK}: {line}", file=sys.stderr)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import typer
 from salakseg.cli.console import INTERRUPTED, progress_bar, say, stdout
 from salakseg.cli.estimates import show_estimate
 from salakseg.cli.tables import duration, score, show, table
+from salakseg.shell import as_argument
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,14 +49,14 @@ def climb_on(folder: Path, plan: "Plan", device: str, data_root: Path | None, ca
     try:
         rungs = climb(folder, plan, device, say, progress_bar, data_root, cache)
     except Interrupted:
-        say(f"stopped; go on with the same command, or with: salakseg train --resume {folder}")
+        say(f"stopped; go on with the same command, or with: salakseg train --resume {as_argument(folder)}")
         raise typer.Exit(INTERRUPTED) from None
     show(stdout, _summary(rungs))
     for rung in rungs:
         stdout.print(f"{rung.run.path.name}: {rung.verdict}", markup=False, soft_wrap=True)
         if rung.run.reason:
             stdout.print(f"  {rung.run.state.value}: {rung.run.reason}", markup=False, soft_wrap=True)
-    say(f"done; next: salakseg report {best_rung(rungs) / 'checkpoints' / 'best.pt'}")
+    say(f"done; next: salakseg report {as_argument(best_rung(rungs) / 'checkpoints' / 'best.pt')}")
 
 
 def _summary(rungs: "Sequence[Rung]") -> "Table":

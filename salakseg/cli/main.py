@@ -32,7 +32,7 @@ from salakseg.cli import (
     suggesting,
     training,
 )
-from salakseg.cli.console import INTERRUPTED, say
+from salakseg.cli.console import INTERRUPTED, say, say_error
 from salakseg.errors import SalaksegError
 
 # torch's threads otherwise spin while they wait for each other: with one other busy process on a two-core machine a
@@ -54,7 +54,7 @@ class _Commands(TyperGroup):
         except SalaksegError as error:
             if ctx.meta["verbose"]:
                 traceback.print_exc()
-            say(f"salakseg: {error}")
+            say_error(f"salakseg: {error}")
             ctx.exit(1)
         except KeyboardInterrupt:
             say("salakseg: interrupted")

@@ -13,6 +13,7 @@ from salakseg.cli.estimates import show_estimate
 from salakseg.cli.ladder import climb_new, climb_on
 from salakseg.cli.live import live_view
 from salakseg.errors import ProjectError, RecipeError
+from salakseg.shell import as_argument
 
 if TYPE_CHECKING:
     from salakseg.project import Project
@@ -278,7 +279,7 @@ def _resume(run: Path | None, project: "Project", data_root: Path | None, patien
     from salakseg.train.start import resume_run
     from salakseg.train.unfinished import newest_unfinished
 
-    path = run or newest_unfinished(project.runs_folder, say)
+    path = run or newest_unfinished(project.runs_folder, say, patience)
     if run is None and is_ladder(path.parent):
         path = path.parent
     if is_ladder(path):
@@ -299,7 +300,7 @@ def _run(trainer: "Trainer") -> None:
         with live_view(folder.metrics, trainer.data.class_map, f"{trainer.recipe.name}: {folder.path}") as progress:
             trainer.run(progress)
     except Interrupted:
-        say(f"stopped after step {trainer.iteration:,}; go on with: salakseg train --resume {folder.path}")
+        say(f"stopped after step {trainer.iteration:,}; go on with: salakseg train --resume {as_argument(folder.path)}")
         raise typer.Exit(INTERRUPTED) from None
     best = trainer.validation.best_score
-    say(f"done; best validation mIoU without background {best:.4f}, next: salakseg report {folder.best}")
+    say(f"done; best validation mIoU without background {best:.4f}, next: salakseg report {as_argument(folder.best)}")
