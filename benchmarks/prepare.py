@@ -126,7 +126,7 @@ def label_source(polygons: Path) -> LabelSource:
     def open_one(grid: Grid, source: Path) -> Labels | None:
         return open_labels(polygons, grid, source, SALAK, LabelOptions())
 
-    return LabelSource({}, open_one, lambda source: [polygons])
+    return LabelSource({}, open_one, lambda source: {"labels": [polygons]})
 
 
 def run_prepare(folder: Path, side: int, out: Path) -> None:

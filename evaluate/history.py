@@ -304,7 +304,7 @@ def _told_ending(records: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     for record in reversed(records):
         event = record.get("event")
         if record["kind"] == "event" and event in (STOPPED_EARLY, WATCHED) and record["iteration"] == last:
-            return event, str(record.get("reason", "")) or "no reason is logged"
+            return event, str(record.get("reason", "")) or "no reason is logged."
     return "", ""
 
 

@@ -213,7 +213,7 @@ RULES: tuple[Rule, ...] = (
     # ---- how far it came
     Rule(
         LENGTH, "warning", lambda c: bool(c.watched),
-        "The watch stopped the run at {c.ended:,.0f}{c.of_plan} iterations: {c.watched}.",
+        "The watch stopped the run at {c.ended:,.0f}{c.of_plan} iterations: {c.watched}",
         "See what it found with `salakseg diagnose`; --set health.action=guard goes back to the best network instead.",
     ),
     Rule(

@@ -22,6 +22,7 @@ from salakseg.errors import SampleError
 from salakseg.mapping.areas import areas_of
 from salakseg.mapping.opening import without_place
 from salakseg.mapping.raster import gdal_settings
+from salakseg.shell import as_argument
 
 WINDOW = 1024
 """Side of the windows in which a map is gone through, pixels: their order is that of the pixels in a stratum, whatever
@@ -84,7 +85,7 @@ def open_land_cover(path: Path, class_mapping: ClassMap | None = None) -> LandCo
             if dataset.nodata not in (None, IGNORE_INDEX):
                 raise SampleError(
                     f"{path} marks what is not known by {dataset.nodata:g}, which is a class's number here; "
-                    f"convert it first with `gdalwarp -dstnodata {IGNORE_INDEX} {path} map.tif`."
+                    f"convert it first with `gdalwarp -dstnodata {IGNORE_INDEX} {as_argument(path)} map.tif`."
                 )
             transform, (height, width) = dataset.transform, dataset.shape
             crs = None if transform.is_identity else dataset.crs or None  # a system alone says not where it lies

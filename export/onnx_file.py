@@ -8,6 +8,7 @@ from typing import Any
 import onnx
 
 from salakseg.errors import ExportError
+from salakseg.shell import as_argument
 
 Shape = tuple[int | None, ...]
 """Sizes of a tensor; None for one that may differ from call to call."""
@@ -65,7 +66,8 @@ def read_onnx(path: Path) -> OnnxFile:
         ExportError: It is missing or no ONNX model.
     """
     if not path.is_file():
-        raise ExportError(f"{path} does not exist; make it with `salakseg export ckpt.pt --out {path.name}`.")
+        remedy = f"salakseg export ckpt.pt --out {as_argument(path.name)}"
+        raise ExportError(f"{path} does not exist; make it with `{remedy}`.")
     try:
         model = onnx.load(path, load_external_data=False)
     # protobuf has errors of its own

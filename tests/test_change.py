@@ -225,6 +225,7 @@ def test_a_finer_map_in_another_reference_system_counts_by_its_most_frequent_cla
     ("flags", "reason"),
     [
         (["--out", "same.tif", "--matrix", "same.tif"], "would be written twice"),
+        (["--out", "c.tif", "--polygons", "c.shp"], "is not named .gpkg"),
         (["--out", "same.gpkg", "--polygons", "same.gpkg"], "would be written twice"),
         (["--out", "same.qml"], "would be written twice"),
         (["--out", "sure.tif", "--old-confidence", "sure.tif", "--overwrite"], "is the input itself"),

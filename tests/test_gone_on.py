@@ -257,7 +257,9 @@ def test_an_older_checkpoint_that_is_gone_on_from_becomes_the_newest_at_once(dat
     trainer._open_log = kill  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         trainer.run(quiet)
-    assert load_checkpoint(run.last).iteration == 1
+    last, before = load_checkpoint(run.last), load_checkpoint(run.previous)
+    assert last.iteration == before.iteration == 1
+    assert torch.equal(last.training["random"]["cpu"], before.training["random"]["cpu"])
 
 
 def test_a_run_does_not_go_on_with_other_blocks_of_ground(data: Path, unbroken: Checkpoint, tmp_path: Path) -> None:
@@ -269,6 +271,9 @@ def test_a_run_does_not_go_on_with_other_blocks_of_ground(data: Path, unbroken: 
     write_split(Split(roles), root / "splits.csv")
     with pytest.raises(KeyboardInterrupt):
         start_run(request(root, tmp_path / "run"), quiet, quiet).run(interrupted_at_1)
+    resumed(tmp_path / "run")
+    (root / rows[0][0] / "images" / f"{rows[0][1]}.png").unlink()  # as a damaged one may be
+    (root / rows[0][0] / "masks" / f"{rows[0][1]}.png").unlink(missing_ok=True)
     resumed(tmp_path / "run")
     judging = next(photo for photo, role in roles.items() if role is Role.VAL)
     learned = next(photo for photo, role in roles.items() if role is Role.LABELLED and photo.folder == judging.folder)

@@ -187,7 +187,7 @@ def test_an_early_stop_of_another_program_is_told_by_the_patience(
         ({}, False, ""),  # by hand, or still going: a longer patience was given, or the curve still rises
         ({"event": "finished"}, False, ""),
         ({"event": STOPPED_EARLY, "reason": "15 evaluations without a new best"}, True, ""),
-        ({"event": WATCHED, "reason": "the score fell by 5.0 points"}, False, "the score fell by 5.0 points"),
+        ({"event": WATCHED, "reason": "The score fell by 5.0 points."}, False, "The score fell by 5.0 points."),
     ],
 )
 def test_the_trainer_s_own_log_says_how_it_ended(
@@ -199,7 +199,7 @@ def test_the_trainer_s_own_log_says_how_it_ended(
     history = read_history(log, RECIPE)
     assert (history.stopped_early, history.watched) == (stopped, watched)
     (length,) = [finding for finding in diagnose(history).findings if finding.quantity == LENGTH]
-    assert (f"The watch stopped the run at 11,500 of 50,000 iterations: {watched}." == length.sentence) is bool(watched)
+    assert (f"The watch stopped the run at 11,500 of 50,000 iterations: {watched}" == length.sentence) is bool(watched)
     assert history_of_records(records, RECIPE).stopped_early is None  # its evaluations alone do not tell
     gone_on = read_history(write_log(tmp_path / "more.jsonl", *records, *told, val(12_000, 0.7)), RECIPE)
     assert (gone_on.stopped_early, gone_on.watched) == (False, "")

@@ -66,7 +66,7 @@ def test_the_summary(tmp_path: Path, site: Path, told: list[Any]) -> None:
     assert "labels: 1 sources" in output
     assert "Snake Fruit 1," in output and " %" in output
     assert "12 patches, 12 labelled, 0 unlabelled, index patches.gpkg" in output
-    assert f"next: salakseg train --data-root {tmp_path / 'root'}" in output
+    assert f"next: salakseg train --recipe quick --data-root {tmp_path / 'root'}" in output
 
 
 def test_a_second_run_says_that_there_is_nothing_to_do(tmp_path: Path, site: Path) -> None:

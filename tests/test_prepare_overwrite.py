@@ -76,6 +76,18 @@ def test_labels_that_cannot_be_read_cost_no_older_patch(tmp_path: Path, site: Pa
     }
 
 
+def test_patches_that_were_cut_otherwise_do_not_stay_beside_new_ones(tmp_path: Path, site: Path) -> None:
+    root = tmp_path / "root"
+    run(site, root)
+
+    def broken(*_: object) -> None:
+        raise DataError("labels.gpkg does not exist.")
+
+    with pytest.raises(DataError, match="does not exist"):
+        run(site, root, labels=LabelSource({}, broken, lambda source: {}), patch=16, overwrite=True)
+    assert not list(root.rglob("*_patch_*.png"))
+
+
 def test_patches_of_a_name_in_other_capitals_are_somebody_elses(tmp_path: Path, site: Path) -> None:
     images = tmp_path / "root" / "flights" / "images"
     images.mkdir(parents=True)

@@ -66,6 +66,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("prepared") / "data"
+    (out.parent / "other" / "thing").mkdir(parents=True)
+    with pytest.raises(DataError, match="holds something else"):
+        protocol.prepare(source, out.parent / "other", reduce=2)
     protocol.prepare(source, out, reduce=2)
     return out
 

@@ -1,17 +1,35 @@
-"""Paths in commands that messages tell to type."""
+"""What is said: paths in commands that messages tell to type, and terminals that are gone."""
 
 import shlex
-from pathlib import Path
 
 import pytest
 
+from salakseg.cli.console import progress_bar, say
 from salakseg.shell import as_argument
 
 
 @pytest.mark.parametrize("path", ["runs/v3", "My Maps/orto (1).tif", "it's", "a;b", "$HOME", "Kebun \u00e9"])
-def test_a_shell_reads_one_argument(path: str) -> None:
-    assert shlex.split(as_argument(Path(path))) == [path]
+def test_a_shell_reads_one_argument(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("salakseg.shell.os.name", "posix")
+    assert shlex.split(as_argument(path)) == [path]
     assert as_argument("runs/v3-2.0/checkpoints/best.pt") == "runs/v3-2.0/checkpoints/best.pt"
+
+
+class Dead:
+    """A stream whose terminal is closed."""
+
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+    flush = write
+
+
+@pytest.mark.parametrize("stream", [Dead(), None], ids=["closed", "none"])
+def test_a_dead_terminal_ends_nothing(stream: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", stream)
+    say("a line")
+    with progress_bar("work", "steps") as progress:
+        progress(1, 2)
 
 
 @pytest.mark.parametrize(

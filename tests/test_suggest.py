@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from helpers import write_patch
+from PIL import Image
 
+from salakseg.data.blocks import write_blocks
 from salakseg.data.patches import Patch, PatchIndex, Photo, index_patches
 from salakseg.data.splits import Role, Split
 from salakseg.errors import DataError
@@ -299,6 +301,28 @@ def test_held_out_photos_are_no_candidates(plantation: Path) -> None:
     assert source.photos == tuple(photos[2:])
     # also those that a split of before calls unlabelled: nobody labels them a second time
     assert source.labelled_N.sum() == index.labelled_count - 2
+
+
+def test_patches_of_a_split_by_gps_are_of_their_photos(tmp_path: Path) -> None:
+    """Blocks of ground hold patches of several photos, and their names tell nothing of a flight."""
+    (tmp_path / "images").mkdir()
+    rows = []
+    for photo in ("DJI_0001", "DJI_0002", "DJI_0300"):
+        for col in range(2):
+            stem = f"{photo}_patch_000_{col:03d}"
+            Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(tmp_path / "images" / f"{stem}.png")
+            rows.append(("", stem, "photos.ab12cd.003_007" if photo != "DJI_0300" else "photos.ab12cd.000_001"))
+    write_blocks(tmp_path / "blocks.csv", rows)
+    source = PatchSource(index_patches(tmp_path), None, 16)
+    assert [source.photos[base].name for base in source.base_N] == [stem[:8] for _, stem, _ in rows]
+
+
+def test_a_large_patch_is_one_cell(tmp_path: Path) -> None:
+    """Its windows would have the places of the patches beside it."""
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.full((100, 100, 3), 90, np.uint8)).save(tmp_path / "images" / "DJI_0001_patch_000_001.png")
+    (cell,) = PatchSource(index_patches(tmp_path), None, 32).read(0)
+    assert (cell.row, cell.col, cell.image_CHW.shape) == (0, 0, (3, 100, 100))
 
 
 def test_a_large_photo_is_looked_at_in_windows(tmp_path: Path) -> None:

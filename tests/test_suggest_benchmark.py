@@ -50,11 +50,11 @@ def test_only_revealed_squares_are_labelled(pool: Pool) -> None:
 def test_no_strategy_takes_a_square_twice(pool: Pool, untrained_checkpoint: Path, tmp_path: Path) -> None:
     revealed = [square for square in pool.squares if square.image != "image_part_003"]
     for strategy in ("suggest", "entropy", "score", "diverse", "random"):
-        chosen = choose_squares(strategy, pool, revealed, 4, untrained_checkpoint, 0, tmp_path / "cells")
+        chosen = choose_squares(strategy, pool, revealed, 4, untrained_checkpoint, 0, tmp_path / "cells", "cpu")
         assert len(set(chosen)) == 4
         assert {square.image for square in chosen} == {"image_part_003"}
     # of one strange square among plain ones that are known
-    (first,) = choose_squares("diverse", pool, revealed, 1, untrained_checkpoint, 0, tmp_path / "cells")
+    (first,) = choose_squares("diverse", pool, revealed, 1, untrained_checkpoint, 0, tmp_path / "cells", "cpu")
     assert (first.row, first.col) == (1, 2)
 
 

@@ -8,6 +8,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ def read_curve(path: Path, plan: Plan) -> list[dict[str, Any]]:
     records = sorted((_record(row, number, path) for number, row in rows), key=lambda record: record["iteration"])
     if not records:
         raise ReportError(f"{path} has no evaluation; expected a row for each, with iteration and miou.")
-    if history_of(records, plan, str(path)).stopped_early:
+    # A table has no record of how the run ended, whatever recipe it is held against
+    if history_of(records, replace(plan, tells_its_end=False), str(path)).stopped_early:
         records.append({"kind": "event", "iteration": records[-1]["iteration"], "event": STOPPED_EARLY})
     return records
 

@@ -138,6 +138,7 @@ class Trainer:
             if first and self.keeper.saved < 0:
                 if self.iteration == 0:
                     self.run_folder.claim(self.recipe, self.data, self.fabric.device)
+                set_random_states(self.start_random)
                 self.keeper.save(to_checkpoint(self))  # so that a kill before the next one can be gone on from
             self._run(progress)
 

@@ -51,7 +51,7 @@ class Observer:
         action, reason = trainer.fabric.broadcast(decision)
         if action == "roll back" and not trainer.is_last:  # at the end there is nothing left to do better
             roll_back(trainer, reason, log)
-        elif action == "stop":
+        elif action == "stop" and not trainer.is_last:
             self.stop_reason = reason
             log.write("event", trainer.iteration, {"event": WATCHED, "reason": reason})
             trainer.say(f"stopped by the watch: {reason} (--set health.action=warn only says so)")

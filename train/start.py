@@ -182,7 +182,7 @@ def resume_run(
     if not newest and checkpoint.iteration > 0:
         trainer.keeper.saved = -1  # it becomes the newest before the log is cut to its step
     found, before = data_digest(data), checkpoint.training["data"]
-    if found["blocks"] != before["blocks"]:
+    if found["blocks"] != before.get("blocks", found["blocks"]):
         raise DataError(
             f"The patches of {index.root} lie in other blocks of ground than when {path} began, so it would learn from "
             "what judges it; put its blocks.csv back, or start a new run."

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.optim import Optimizer
 
+from salakseg.data.blocks import BLOCKS, read_blocks
+from salakseg.data.patches import Photo
 from salakseg.data.splits import Role
 from salakseg.network.checkpoint import Checkpoint
 from salakseg.network.config import IMAGENET_MEAN, IMAGENET_STD
@@ -89,12 +91,15 @@ def load_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
 def data_digest(data: TrainingData) -> dict[str, Any]:
     """What a resumed run must find again to be the same run: patches of each part, labelled pixels of each class.
 
-    ``blocks`` tells which patches are in which block of ground: their names stay where a split is made anew.
+    ``blocks`` tells which patches are in which block of ground: their names stay where a split is made anew. It is what
+    the file says, so that a damaged patch may be removed.
     """
     parts = {role.value: len(data.part(role)) for role in Role if role is not Role.GAP}
     used = {photo for photo in data.index.ground_blocks if data.split.roles.get(photo, Role.GAP) is not Role.GAP}
-    blocks = sorted(f"{p.photo_key}\n{p.image}\n" for p in data.index.patches if p.photo_key in used)
-    digest = sha256("".join(blocks).encode("utf-8", "surrogateescape")).hexdigest()
+    found = read_blocks(data.index.root / BLOCKS) if used else {}
+    rows = [(folder, block, patch) for folder, blocks in found.items() for patch, block in blocks.items()]
+    mine = sorted("\n".join(row) for row in rows if Photo(row[0], row[1]) in used)
+    digest = sha256("\n\n".join(mine).encode("utf-8", "surrogateescape")).hexdigest()
     return {"patches": parts, "class_pixels": data.class_pixels.tolist(), "blocks": digest}
 
 

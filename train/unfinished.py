@@ -28,9 +28,9 @@ def newest_unfinished(runs: Path, say: Callable[[str], None], patience: int | No
     Raises:
         TrainingError: There is none.
     """
-    found = [
+    found: list[tuple[float, Path]] = [
         (max(times), folder)
-        for folder in (*runs.glob("*/"), *runs.glob("*/*/"))
+        for folder in (*runs.glob("*/"), *(runs.glob("*/*/") if patience is None else ()))  # a ladder's is fixed
         if (times := _times(RunFolder(folder)))
     ]
     for _, folder in sorted(found, reverse=True):

@@ -53,7 +53,11 @@ def seconds_of(recipe: Recipe, records: Sequence[Mapping[str, Any]], budget: str
         )
     else:
         # Runs on a CPU share its cores; on a GPU each has a core of its own, and launching kernels is most of a step
-        rate = passes(recipe) * _UNIT[device] * (jobs if device == "cpu" else max(1.0, jobs / _SIDE_BY_SIDE))
+        rate = (
+            passes(recipe)
+            * _UNIT.get(device, _UNIT["cpu"])
+            * (jobs if device == "cpu" else max(1.0, jobs / _SIDE_BY_SIDE))
+        )
     return START + rate * recipe.schedule.iterations
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from contest.figures import went_back_at
 from contest.groups import Group
-from contest.methods import ABLATIONS, STRATEGY_METHODS, TUNING
+from contest.methods import ABLATIONS, MAIN, STRATEGY_METHODS, TUNING
 from salakseg.evaluate.chart_style import (
     BLUE,
     INK,
@@ -34,7 +34,8 @@ _STYLES: dict[str, tuple[str, str]] = {
     "unimatch2": (ORANGE, "-"),
     "unimatch": (ORANGE, ":"),
 }
-_REST = ("--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (7, 3)), (0, (3, 1, 1, 1)))
+_REST = ("--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (7, 3)), (0, (3, 1, 1, 1)), (0, (1, 4)))
+"""Of the other methods, all in grey: each has a line of its own, the same in every picture."""
 
 _LINE = 0.24  # inches from one name of the legend to the next
 
@@ -98,8 +99,8 @@ def _draw(group: Group, methods: list[str], panels: list[Panel]) -> "Figure | No
     for number, panel in enumerate(panels):
         axes = add_axes(figure, 0.62, 0.2 + number * (height + 0.55), 4.9, height)
         axes.grid(color=LINE, axis="y")
-        for order, method in enumerate(methods):
-            color, style = _STYLES.get(method, (QUIET, _REST[order % len(_REST)]))
+        for method in methods:
+            color, style = _style(method)
             _plot(axes, group.of(method), panel.point, color, style)
         axes.set(xlim=(0, 1.02 * group.iterations), ylim=(panel.low, panel.high))
         label_axes(axes, "iteration" if number == len(panels) - 1 else "", panel.title)
@@ -109,6 +110,12 @@ def _draw(group: Group, methods: list[str], panels: list[Panel]) -> "Figure | No
                 notes.append("triangle: back to its best")
             _legend(axes, methods, height, notes)
     return figure
+
+
+def _style(method: str) -> tuple[str, Any]:
+    """Colour and line of a method."""
+    grey = [name for name in MAIN if name not in _STYLES]
+    return _STYLES.get(method) or (QUIET, _REST[grey.index(method) % len(_REST)] if method in grey else "--")
 
 
 def _plot(axes: "Axes", records: list[dict[str, Any]], point: Point, color: str, style: Any) -> None:  # noqa: ANN401
@@ -126,7 +133,7 @@ def _plot(axes: "Axes", records: list[dict[str, Any]], point: Point, color: str,
 
 def _legend(axes: "Axes", methods: list[str], height: float, notes: list[str]) -> None:
     for order, method in enumerate(methods):
-        color, style = _STYLES.get(method, (QUIET, _REST[order % len(_REST)]))
+        color, style = _style(method)
         y = 0.97 - order * _LINE / height
         line = axes.plot([1.03, 1.1], [y, y], color=color, linestyle=style, linewidth=1.7, clip_on=False)[0]
         line.set_transform(axes.transAxes)

@@ -65,6 +65,8 @@ def prepare(source: Path, out: Path, reduce: int) -> None:
         if json.loads((out / HEAD).read_text(encoding="utf-8"))["reduce"] != reduce:
             raise DataError(f"{out} was prepared for another --budget; name another folder.")
         return
+    if out.is_dir() and any(out.iterdir()):
+        raise DataError(f"{out} holds something else; name another folder.")
     class_map = ClassMap.from_csv(source / CLASSES)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

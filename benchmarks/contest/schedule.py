@@ -72,7 +72,7 @@ def run_all(
     with stop_on_signal() as stop:
         try:
             while (waiting or running) and not stop.is_set():
-                _reap(running, store, failed, say)
+                _reap(running, store, failed, terms.resumable, say)
                 if deadline is not None and running and time.monotonic() > deadline - _GRACE[terms.resumable]:
                     break
                 if not _start_next(waiting, running, planner, store, terms, deadline, say):
@@ -81,7 +81,7 @@ def run_all(
                     time.sleep(0.3)
         finally:
             _end(running, say)
-            _reap(running, store, failed, say)
+            _reap(running, store, failed, terms.resumable, say)
     left = [key for key in keys if not store.record(key.id).is_file()]
     say(f"{len(keys) - len(left)} of {len(keys)} runs are done")
     if left:
@@ -158,7 +158,9 @@ def _start(planned: Planned, store: Store, terms: Terms) -> "subprocess.Popen[by
         )
 
 
-def _reap(running: list[_Running], store: Store, failed: set[RunKey], say: Callable[[str], None]) -> None:
+def _reap(
+    running: list[_Running], store: Store, failed: set[RunKey], resumable: bool, say: Callable[[str], None]
+) -> None:
     for item in [item for item in running if item.process.poll() is not None]:
         running.remove(item)
         key = item.planned.key
@@ -166,7 +168,7 @@ def _reap(running: list[_Running], store: Store, failed: set[RunKey], say: Calla
             (store.out / "unfinished" / f"{key.id}.job.json").unlink(missing_ok=True)
             say(f"done {key.id}{_time_left(running)}")
         elif item.process.returncode == 130:
-            say(f"stopped {key.id}; it goes on with the next call")
+            say(f"stopped {key.id}; with the next call it {'goes on' if resumable else 'begins anew'}")
         else:
             failed.add(key)
             say(f"FAILED {key.id} (exit {item.process.returncode}): {_last_line(store.log(key.id))}")

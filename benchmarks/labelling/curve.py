@@ -1,6 +1,7 @@
 """The curve: validation mIoU without class 0 over labelled area, by strategy, as CSV and PNG."""
 
 import csv
+import json
 import re
 import statistics
 from collections.abc import Callable, Iterator
@@ -58,6 +59,8 @@ def _rows(out: Path) -> list[dict[str, Any]]:
             found[match["strategy"], int(match["seed"]), int(match["round"])] = read_json(path)
     for strategy, seed in {key[:2] for key in found}:
         found[strategy, seed, 0] = read_json(out / "runs" / f"{run_name(strategy, seed, 0)}.json")
+    if len({json.dumps(record["setting"], sort_keys=True) for record in found.values()}) > 1:
+        raise DataError(f"{out} holds rounds of several settings, which make no curve; name another folder with --out.")
     return [
         {
             "strategy": strategy,

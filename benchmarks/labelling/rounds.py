@@ -85,7 +85,7 @@ def do_run(
             cache = out / "unfinished" / "cells"
             shutil.rmtree(cache, ignore_errors=True)
             model = _checkpoint(out, name)
-            squares = choose_squares(strategy, pool, revealed, setting.count, model, seed, cache)
+            squares = choose_squares(strategy, pool, revealed, setting.count, model, seed, cache, device)
             shutil.rmtree(cache, ignore_errors=True)
             chosen = record["next"][strategy] = [list(square) for square in squares]
             write_json(out / "runs" / f"{name}.json", record)

@@ -25,7 +25,14 @@ STRATEGIES = {
 
 
 def choose_squares(
-    strategy: str, pool: Pool, revealed: Sequence[Square], count: int, checkpoint: Path, seed: int, cache: Path
+    strategy: str,
+    pool: Pool,
+    revealed: Sequence[Square],
+    count: int,
+    checkpoint: Path,
+    seed: int,
+    cache: Path,
+    device: str,
 ) -> list[Square]:
     """The next squares.
 
@@ -37,13 +44,14 @@ def choose_squares(
         checkpoint: The network after the round before.
         seed: Of what is drawn at random.
         cache: Folder for cells, removed by the caller.
+        device: "auto", "cpu" or "cuda".
     """
     known = set(revealed)
     open_ones = [square for square in pool.squares if square not in known]
     if strategy == "random":
         generator = np.random.default_rng([seed, len(revealed)])
         return [open_ones[place] for place in generator.permutation(len(open_ones))[:count]]
-    engine = TorchEngine(checkpoint, pick_device("auto"), tile=pool.side)
+    engine = TorchEngine(checkpoint, pick_device(device), tile=pool.side)
     source = pool.source(revealed)
     wish = Wish(count=count, unit="patch", gap=0, distance_m=0.9 * pool.side)
     with open_stores([source], engine, cache) as (store,):

@@ -25,18 +25,21 @@ class _Unfailing:
         return getattr(self._stream, name)
 
     @property
-    def _stream(self) -> TextIO:
-        stream: TextIO = getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # a live view stands in between
+    def _stream(self) -> TextIO | None:
+        """None in a program without a console."""
+        stream: TextIO | None = getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # a live view stands in between
         return stream
 
     def write(self, text: str) -> int:
         with suppress(OSError):
-            self._stream.write(text)
+            if (stream := self._stream) is not None:
+                stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         with suppress(OSError):
-            self._stream.flush()
+            if (stream := self._stream) is not None:
+                stream.flush()
 
 
 stderr = Console(file=cast(IO[str], _Unfailing()), highlight=False, quiet=_RANK != "0")

@@ -29,7 +29,10 @@ def export(
         Normalisation, typer.Option(help="metadata: told there, QGIS needs this; baked: done inside, input 0 to 255.")
     ] = Normalisation.metadata,
     outputs: Annotated[
-        Outputs, typer.Option(help="prob: class probabilities, QGIS needs this; argmax: class ids, uint8.")
+        Outputs,
+        typer.Option(
+            help="prob: class probabilities, QGIS needs this; prob+confidence: with the highest; argmax: class ids."
+        ),
     ] = Outputs.prob,
     precision: Annotated[
         Precision, typer.Option(help="fp16: half the size, for GPUs; int8: calibrated on the run's train patches.")

@@ -46,7 +46,8 @@ def predict(
     model: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A .pt or .onnx file, or a bundle's folder; several are averaged. Default: the newest run's best.",
+            help="A .pt or .onnx file, or a bundle's folder; several are averaged. Default: the newest run's "
+            "best, or the starter model.",
             rich_help_panel=MODEL,
         ),
     ] = None,

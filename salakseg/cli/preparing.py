@@ -209,7 +209,10 @@ def _next(summary: "Summary") -> str:
     """The command that goes on from here."""
     if not summary.labelled:
         return "draw labels and repeat the command with --labels and --overwrite; there is nothing to learn from yet"
-    return f"salakseg train --data-root {as_argument(summary.root)}"
+    root = as_argument(summary.root)
+    if not (summary.root / SPLITS).is_file():
+        return f"label in more places, or divide what there is: salakseg splits make {root} --test-share 0"
+    return f"salakseg train --recipe quick --data-root {root} for a network in minutes, --phase 2 for a good one"
 
 
 def _show_estimate(found: "Estimate", root: Path) -> None:

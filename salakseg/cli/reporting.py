@@ -20,7 +20,8 @@ def report(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the report's files; default: report/ of the first run.")
+        Path | None,
+        typer.Option(help="Folder for the report's files; default: report/ or report-val/ of the first run."),
     ] = None,
     data_root: Annotated[
         Path | None,

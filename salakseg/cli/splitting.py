@@ -9,6 +9,7 @@ import typer
 from salakseg.cli.console import progress_bar, say, stdout
 from salakseg.cli.patch_folder import ClassMapping, Root, patch_folder
 from salakseg.errors import DataError
+from salakseg.shell import as_argument
 
 if TYPE_CHECKING:
     from salakseg.classes import ClassMap
@@ -193,7 +194,7 @@ def show(
     index = index_patches(folder)
     path = folder / SPLITS
     if not path.is_file():
-        raise DataError(f"{path} does not exist; make a split with: salakseg splits make {folder}")
+        raise DataError(f"{path} does not exist; make a split with: salakseg splits make {as_argument(folder)}")
     split = read_split(path, index)
     with progress_bar("splits", "masks") as progress:
         survey = survey_masks(index, [patch for patch in index.patches if patch.mask is not None], class_map, progress)

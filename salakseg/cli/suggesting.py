@@ -1,6 +1,7 @@
 """``salakseg suggest``."""
 
 import math
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -103,7 +104,9 @@ def suggest(
     from salakseg.suggest.scan import AREA
 
     project = load_project()
-    given = list(paths or ([] if project.data_root is None else [project.data_root]))
+    named = os.environ.get("SALAKSEG_DATA_ROOT")
+    default = Path(named) if named else project.data_root
+    given = list(paths or ([] if default is None else [default]))
     if not given:
         raise ProjectError("What shall be looked at? Name a folder of patches or orthomosaics, or set data_root.")
     root = given[0] if len(given) == 1 and _holds_patches(given[0]) else None
@@ -235,8 +238,7 @@ def _show(rows: "list[dict[str, Any]]", open_ones: int, wanted: int) -> None:
 def _next(files: "Files") -> str:
     """The command that goes on from here."""
     if files.areas is not None:
-        areas = as_argument(files.areas)
-        return f"draw labels inside {files.areas}, then: salakseg prepare ... --labels LABELS --reviewed {areas}"
+        return f"draw labels inside {files.areas}, beside those you have, then: salakseg prepare ... --overwrite"
     if files.split is not None:
         return f"give the pictures of {files.pictures} masks, then: salakseg train --splits {as_argument(files.split)}"
     return f"give the pictures of {files.pictures} masks, then: salakseg train"

@@ -82,7 +82,7 @@ def train(
     ] = None,
     gsd: Annotated[
         float | None,
-        typer.Option(min=1e-4, max=1000, help="Metres a pixel of the patches; default: as `prepare` cut them."),
+        typer.Option(min=1e-4, max=1000, help="Metres a pixel of the patches; default: what `prepare --gsd` said."),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     resume: Annotated[
@@ -107,7 +107,7 @@ def train(
     ] = None,
     num_steps: Annotated[int | None, typer.Option(min=1, help="Training steps.", rich_help_panel=_TEAM)] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Labelled patches a step, and as many unlabelled.", rich_help_panel=_TEAM)
+        int | None, typer.Option(min=2, help="Labelled patches a step, and as many unlabelled.", rich_help_panel=_TEAM)
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Peak rate of the encoder.", rich_help_panel=_TEAM)
@@ -153,7 +153,7 @@ def train(
     }
     given = {key: value for key, value in flags.items() if value is not None}
     if run is not None and not resume:
-        raise RecipeError(f"What shall be done with {run}? Write --resume {run} to go on with it.")
+        raise RecipeError(f"What shall be done with {run}? Write --resume {as_argument(run)} to go on with it.")
     if resume:
         # What the environment says is of new runs; a run knows its own patches and classes
         in_environment = {

@@ -399,7 +399,8 @@ def _too_few(index: PatchIndex, order: _Order, plan: SplitPlan) -> str:
         )
     return (
         f"{index.root} has {len(order.photos)} labelled photos, too few for train, validation and test with a gap of "
-        f"{plan.gap} photos; set the test share to 0, lower the gap if the photos overlap little, or write splits.csv."
+        f"{plan.gap} photos; set the test share to 0 (`salakseg splits make {as_argument(index.root)} --test-share 0`)"
+        ", lower the gap if the photos overlap little, or write splits.csv."
     )
 
 

@@ -13,6 +13,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from salakseg.errors import RasterError
 from salakseg.mapping.stretch import Stretch
+from salakseg.shell import as_argument
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def _rgb_bands(dataset: Any, path: Path) -> tuple[int, int, int]:  # noqa: ANN40
     if len(others) >= 3:
         return others[0], others[1], others[2]
     if ColorInterp.palette in meanings:
-        remedy = f"expand its palette with `gdal_translate -expand rgb {path} rgb.tif`"
+        remedy = f"expand its palette with `gdal_translate -expand rgb {as_argument(path)} rgb.tif`"
     else:
         remedy = "an RGB orthomosaic is needed, export it with red, green and blue"
     raise RasterError(f"{path} has {len(others)} colour band{'s' * (len(others) != 1)} where 3 are needed; {remedy}.")
@@ -126,14 +127,14 @@ def _check_georeference(dataset: Any, path: Path, allow_no_crs: bool) -> None:  
     if dataset.transform.is_identity and (dataset.gcps[0] or dataset.rpcs):
         raise RasterError(
             f"{path} is georeferenced by control points only; "
-            f"rectify it first with `gdalwarp -r bilinear -dstalpha {path} rectified.tif`."
+            f"rectify it first with `gdalwarp -r bilinear -dstalpha {as_argument(path)} rectified.tif`."
         )
     if allow_no_crs:
         return
     if not dataset.crs:
         raise RasterError(
-            f"{path} names no coordinate reference system; assign it with `gdal_edit.py -a_srs EPSG:CODE {path}`, "
-            "or let predict or prepare take it without one by --allow-no-crs."
+            f"{path} names no coordinate reference system; assign it with `gdal_edit.py -a_srs EPSG:CODE "
+            f"{as_argument(path)}`, or let predict or prepare take it without one by --allow-no-crs."
         )
     if dataset.transform.is_identity:
         raise RasterError(

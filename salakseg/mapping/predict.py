@@ -37,7 +37,7 @@ from salakseg.mapping.workplace import is_unfinished, workplace
 from salakseg.network.engine import Engine
 
 PANEL_WIDTH = 8192
-"""The most columns that are blended at once where the user sets no limit. Seven classes and tiles of 512: 117 MB."""
+"""The most columns that are blended at once, as wider panels save little. Seven classes and tiles of 512: 117 MB."""
 
 COARSE = 1.5
 """An orthomosaic that is coarser than the model by more than this is worth a word."""

@@ -31,7 +31,7 @@ def map_tags(orthomosaic: Orthomosaic, engine: Engine, plan: MapPlan) -> dict[st
         "orthomosaic": orthomosaic.path.name,
         "bands": ",".join(map(str, orthomosaic.bands)),
         "scale": "none" if orthomosaic.options.stretch is None else str(orthomosaic.options.stretch),
-        "scale_found_by": "percentile" if orthomosaic.finds_stretch else "nobody",
+        **({"scale_found_by": "percentile"} if orthomosaic.finds_stretch else {}),
         **engine.identity,
         "classes": json.dumps(engine.class_map.to_records(), ensure_ascii=False),
         "tile": str(plan.grid.rows.tile),

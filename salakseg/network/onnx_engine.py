@@ -15,6 +15,7 @@ from salakseg.errors import EngineError, first_line
 from salakseg.network.digest import sha256_of
 from salakseg.network.metadata import Told, usage_of
 from salakseg.network.sessions import open_session, runtime_version
+from salakseg.shell import as_argument
 
 _SUM_TOLERANCE = 0.02
 """How far from one the probabilities of a foreign model may sum up; half precision stays within 0.005."""
@@ -48,7 +49,8 @@ class OnnxEngine:
         told: Told | None = None,
     ) -> None:
         if not path.is_file():
-            raise EngineError(f"{path} does not exist; make it with `salakseg export ckpt.pt --out {path.name}`.")
+            remedy = f"salakseg export ckpt.pt --out {as_argument(path.name)}"
+            raise EngineError(f"{path} does not exist; make it with `{remedy}`.")
         self._path = path
         self._name = name or path.name
         self._session = open_session(path, device, threads)

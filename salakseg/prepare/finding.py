@@ -61,8 +61,9 @@ def find_sources(paths: Sequence[Path], folder: str | None = None) -> list[Sourc
 
     Args:
         paths: Files, folders, and names with * and ?. Of a folder, the photos and rasters that lie directly in it, or
-            in its ``images``; maps of salakseg, the parts of a VRT and masks are left out.
-            A mask is known by lying beside its picture, with the same name, or with ``_mask`` or ``_label`` behind it.
+            in its ``images``; maps of salakseg, the parts of a VRT, JPEGs beside an orthomosaic of their name and
+            masks are left out. A mask is known by lying beside its picture, with the same name, or with ``_mask`` or
+            ``_label`` behind it.
         folder: One folder for all patches. By default the patches of a source are in a folder with the name of the
             one where the source lies (where that is called ``images``, of the one above).
 
@@ -141,12 +142,13 @@ def _pictures(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         files = [Path(entry.path) for entry in entries if entry.is_file() and not entry.name.startswith(".")]
     files = sorted((file for file in files if file.suffix.lower() in (*RASTERS, *PHOTOS)), key=_natural)
+    for file in files:
+        _refuse_bytes(file)  # GDAL would be the first to stumble
     looks = _quick_looks(files)
     left_out = {file.resolve() for file in looks} | _masks([file for file in files if file not in looks])
     if (folder / FILE_NAME).is_file():  # patches of this folder are in it as well, and pictures of their split
         left_out.add((folder / SPLIT_PICTURE).resolve())
     for file in files:
-        _refuse_bytes(file)  # GDAL would be the first to stumble
         if file.suffix.lower() in RASTERS:
             left_out |= _not_to_cut(file)
     return [file for file in files if file.resolve() not in left_out]

@@ -83,6 +83,9 @@ def prepare(request: Request, progress: Progress | None = None) -> Summary:
 
 def _carry_out(request: Request, plan: Plan, progress: Progress) -> Summary:
     manifest = plan.manifest
+    if request.overwrite and _were_cut_otherwise(request.root, manifest):
+        for task in plan.tasks:  # they must not stay beside the new patches, whatever becomes of these
+            _remove_patches(Listing(request.root), task.file, record_path(request.root, task.file))
     _write_classes(request, plan.class_map)
     for task in plan.tasks:
         manifest.sources.pop(str(task.file), None)
@@ -128,6 +131,14 @@ def _carry_out(request: Request, plan: Plan, progress: Progress) -> Summary:
             "bear other names?"
         )
     return _summary(request.root, plan, cut_now, notes, everything, failed)
+
+
+def _were_cut_otherwise(root: Path, manifest: Manifest) -> bool:
+    """Whether patches that are there have another size or other classes; unlabelled ones go with any classes."""
+    before = dict(Manifest.read(root).settings)
+    if before.get("classes") is None:
+        before["classes"] = manifest.settings["classes"]
+    return len(before) > 1 and differences(before, manifest.settings) is not None
 
 
 def _cut_task(

@@ -101,7 +101,7 @@ def deliver(
     first = sources[0]
     if isinstance(first, PatchSource):
         numbers = [number for of_one in cells for number in dict.fromkeys(cell.item for cell in of_one)]
-        photos = [first.photos[key[1]] for key in key_M4]
+        photos = list(dict.fromkeys(first.patches[number].photo_key for number in numbers))  # as the split has them
         pictures, new_split = write_patch_lists(folder, first, numbers, photos, split)
     else:
         mosaics = [source for source in sources if isinstance(source, MosaicSource)]

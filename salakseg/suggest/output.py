@@ -94,7 +94,7 @@ def write_patch_lists(
         out: Folder for the files.
         source: The patches.
         pictures: Numbers of the pictures.
-        photos: Photos of the suggestions.
+        photos: Photos of the suggestions, or their blocks of ground.
         split: The split so far; None where there is none yet, so that training makes one when masks are there.
 
     Returns:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from salakseg.data.blocks import GAP_ENDING
-from salakseg.data.patches import Patch, PatchIndex, Photo
+from salakseg.data.patches import Patch, PatchIndex, Photo, photo_of
 from salakseg.data.reading import read_picture
 from salakseg.data.splits import Role, Split
 from salakseg.errors import DataError
@@ -106,18 +106,22 @@ class PatchSource(Source):
         self.labelled_N = np.array([patch.mask is not None for patch in self.patches], bool)
         if self.labelled_N.all():
             raise DataError(f"{index.root} has no unlabelled patch to suggest; add imagery that nobody has labelled.")
-        self.photos = tuple(dict.fromkeys(patch.photo_key for patch in self.patches))
-        number = {photo: place for place, photo in enumerate(self.photos)}
-        self.base_N = np.array([number[patch.photo_key] for patch in self.patches], np.int64)
-        self.place_N2 = np.array([_place(patch) for patch in self.patches], np.int64).reshape(-1, 2)
+        self.place_N2 = np.array([_place(patch) or (0, 0) for patch in self.patches], np.int64).reshape(-1, 2)
         self.ground_N2, self.side_m = _ground(index, self.patches)
+        known_N: NDArray[np.bool_] = np.asarray(np.isfinite(self.ground_N2).all(axis=1))
+        photo_N = [_photo(index, patch, bool(known)) for patch, known in zip(self.patches, known_N, strict=True)]
+        self.photos = tuple(dict.fromkeys(photo_N))
+        number = {photo: place for place, photo in enumerate(self.photos)}
+        self.base_N = np.array([number[photo] for photo in photo_N], np.int64)
         self.step_m = _step(self.base_N, self.place_N2, self.ground_N2) or self.side_m
 
     def read(self, number: int) -> list[Cell]:
         """The cells of a patch; black areas do not count: `salakseg prepare` paints what is not valid black."""
         image_HWC = read_picture(self.index, self.patches[number])
         height, width = image_HWC.shape[:2]
-        rows, cols = (self._windows(length, max(height, width)) for length in (height, width))
+        # A cut patch is one cell, whatever its size, or its windows would have the places of other patches
+        longer = 0 if _place(self.patches[number]) else max(height, width)
+        rows, cols = (self._windows(length, longer) for length in (height, width))
         cells = []
         for row, ys in enumerate(rows):
             for col, xs in enumerate(cols):
@@ -152,11 +156,19 @@ def _with_a_part(index: PatchIndex, split: Split | None) -> Sequence[Patch]:
     return [patch for patch in index.patches if patch.photo_key in useful and not patch.photo.endswith(GAP_ENDING)]
 
 
-def _place(patch: Patch) -> tuple[int, int]:
+def _photo(index: PatchIndex, patch: Patch, is_known: bool) -> Photo:
+    """What a patch was cut from; a block of ground tells of no flight, and holds patches of several photos."""
+    if patch.photo_key in index.ground_blocks and not is_known:
+        return Photo(patch.folder, photo_of(patch.stem))
+    return patch.photo_key
+
+
+def _place(patch: Patch) -> tuple[int, int] | None:
+    """Row and column by the name; None of a photo that is not cut."""
     parts = patch.stem.rsplit("_", 2)
     if len(parts) == 3 and parts[1].isdecimal() and parts[2].isdecimal() and parts[0].lower().endswith("_patch"):
         return int(parts[1]), int(parts[2])
-    return 0, 0
+    return None
 
 
 def _ground(index: PatchIndex, patches: Sequence[Patch]) -> tuple[NDArray[np.float64], float | None]:

@@ -28,6 +28,7 @@ from salakseg.errors import DataError
 from salakseg.prepare.parts.footprints import FILE_NAME, Footprints, write_parts
 from salakseg.prepare.parts.planes import Ground, place_on_planes
 from salakseg.prepare.parts.splitting import known_footprints, uses_of_patches
+from salakseg.shell import as_argument
 
 _ROUNDING_M = 1e-4
 
@@ -77,10 +78,12 @@ def extend_split(root: Path, gap: int = 3, photos: Path | None = None, footprint
     """
     path = root / SPLITS
     if not path.is_file():
-        raise DataError(f"{path} does not exist; make a split with: salakseg splits make {root}")
+        raise DataError(f"{path} does not exist; make a split with: salakseg splits make {as_argument(root)}")
     roles, index = read_roles(path), index_patches(root)
     if not set(HELD_OUT) & set(roles.values()):
-        raise DataError(f"{path} holds nothing out; make it anew with: salakseg splits make {root} --overwrite")
+        raise DataError(
+            f"{path} holds nothing out; make it anew with: salakseg splits make {as_argument(root)} --overwrite"
+        )
     present = set(index.photos())
     away = [photo for photo, role in roles.items() if role in HELD_OUT and photo not in present]
     if away:

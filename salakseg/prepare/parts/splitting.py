@@ -192,7 +192,7 @@ def split_after_cutting(root: Path, class_map: ClassMap, photos: Path | None, ba
             parts = make_parts(root, class_map, SplitRequest(photos=photos), bar)
         except DataError as error:
             return f"attention: no split was made: {error}"
-        return f"split by {parts.by}: {path}; look at it with `salakseg splits show`"
+        return f"split by {parts.by}: {path}; look at it with `salakseg splits show {as_argument(root)}`"
     try:
         index = index_patches(root)
         split = read_split(path, index)
