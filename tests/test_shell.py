@@ -21,7 +21,8 @@ class Dead:
     def write(self, text: str) -> int:
         raise OSError(5, "Input/output error")
 
-    flush = write
+    def flush(self) -> None:
+        raise OSError(5, "Input/output error")
 
 
 @pytest.mark.parametrize("stream", [Dead(), None], ids=["closed", "none"])

@@ -77,6 +77,7 @@ def test_finished_rounds_are_gone_on_from_without_their_weights(pool: Pool, tmp_
 def test_the_curve_holds_every_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, squares, score in (("start-s0-r0", 0, 0.2), ("random-s0-r1", 1, 0.3), ("suggest-s0-r1", 1, 0.4)):
         record = {
+            "setting": {"iterations": 300},
             "squares": [["a", "b", 0, 0]] * squares,
             "labelled_pixels": 100 + 10 * squares,
             "miou_without_background": score,
@@ -92,3 +93,6 @@ def test_the_curve_holds_every_round(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(lines) == 1 + 4
     assert (tmp_path / "curve.png").stat().st_size > 1000
     assert suggest.main(["--report", "--out", str(tmp_path / "empty")]) == 1
+    write_json(tmp_path / "runs" / "random-s0-r2.json", record | {"setting": {"iterations": 600}})
+    assert suggest.main(["--report", "--out", str(tmp_path)]) == 1
+    assert "rounds of several settings" in capsys.readouterr().err

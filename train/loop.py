@@ -40,7 +40,7 @@ from salakseg.train.schedule import make_optimizer, rate_factor, selftraining_we
 from salakseg.train.signals import Interrupted, stop_on_signal
 from salakseg.train.skipped import Skipped
 from salakseg.train.skipping import step_if_finite
-from salakseg.train.state import is_sound, process_seed, random_states, set_random_states, to_checkpoint
+from salakseg.train.state import data_digest, is_sound, process_seed, random_states, set_random_states, to_checkpoint
 from salakseg.train.teacher import Ema
 from salakseg.train.validate import Validation
 from salakseg.train.watch import Watch, breakdown
@@ -84,6 +84,7 @@ class Trainer:
         self.fabric = fabric
         self.say = say
         self.learned_before: list[list[str]] = []
+        self.data_digest = data_digest(data)
         num_classes = len(data.class_map)
         torch.manual_seed(recipe.seed)
         self.network = Segmenter(recipe.network, num_classes, load_weights)

@@ -25,7 +25,7 @@ from salakseg.train.parts import Progress, Say, is_unreadable, keep_split, read_
 from salakseg.train.recipe import Recipe, load_recipe
 from salakseg.train.run import RunFolder
 from salakseg.train.schedule import selftraining_weight
-from salakseg.train.state import data_digest, restore
+from salakseg.train.state import restore
 from salakseg.train.stopping import stop_reason
 from salakseg.train.validate import scores_of
 
@@ -181,7 +181,7 @@ def resume_run(
     restore(trainer, checkpoint)
     if not newest and checkpoint.iteration > 0:
         trainer.keeper.saved = -1  # it becomes the newest before the log is cut to its step
-    found, before = data_digest(data), checkpoint.training["data"]
+    found, before = trainer.data_digest, checkpoint.training["data"]
     if found["blocks"] != before.get("blocks", found["blocks"]):
         raise DataError(
             f"The patches of {index.root} lie in other blocks of ground than when {path} began, so it would learn from "

@@ -47,7 +47,7 @@ def to_checkpoint(trainer: "Trainer") -> Checkpoint:
             "parts": trainer.accumulation.parts,
             "watch": trainer.watch.state(),
             "random": random_states(),
-            "data": data_digest(data),
+            "data": trainer.data_digest,
         },
     )
 
@@ -95,8 +95,8 @@ def data_digest(data: TrainingData) -> dict[str, Any]:
     the file says, so that a damaged patch may be removed.
     """
     parts = {role.value: len(data.part(role)) for role in Role if role is not Role.GAP}
-    used = {photo for photo in data.index.ground_blocks if data.split.roles.get(photo, Role.GAP) is not Role.GAP}
-    found = read_blocks(data.index.root / BLOCKS) if used else {}
+    used = {photo for photo, role in data.split.roles.items() if role is not Role.GAP}
+    found = read_blocks(data.index.root / BLOCKS) if data.index.ground_blocks else {}
     rows = [(folder, block, patch) for folder, blocks in found.items() for patch, block in blocks.items()]
     mine = sorted("\n".join(row) for row in rows if Photo(row[0], row[1]) in used)
     digest = sha256("\n\n".join(mine).encode("utf-8", "surrogateescape")).hexdigest()

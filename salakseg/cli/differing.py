@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from salakseg.cli.console import progress_bar, say, stdout
+from salakseg.errors import RasterError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,9 +50,7 @@ def diff(
     if polygons is not None and out is None:
         raise typer.BadParameter("--polygons are made of the raster; name it with --out.")
     if polygons is not None and polygons.suffix.lower() != ".gpkg":
-        raise typer.BadParameter(
-            f"{polygons} is not named .gpkg, and polygons are written as a GeoPackage; name it so."
-        )
+        raise RasterError(f"{polygons} is not named .gpkg, and polygons are written as a GeoPackage; name it so.")
     outputs = [path for path in (out, out and out.with_suffix(".qml"), polygons, matrix) if path is not None]
     sources = [path for path in (old, new, old_confidence, new_confidence) if path is not None]
     check_outputs(outputs, sources, overwrite, "input")
