@@ -1,5 +1,6 @@
 """Evaluating checkpoints: which patches, one pass over them, and what follows from it. Read `judge` first."""
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -158,10 +159,10 @@ def _root(subject: Subject, question: Question) -> Path | None:
     if question.data_root is not None:
         return question.data_root
     own = subject.checkpoint.data_root
-    if own and Path(own).is_dir():
+    if os.path.isdir(own or ""):  # Path.is_dir fails where one may not look
         return Path(own)
     fallback = question.fallback_root
-    return fallback if fallback is not None and fallback.is_dir() else None
+    return fallback if fallback is not None and os.path.isdir(fallback) else None
 
 
 def _stored(subjects: Sequence[Subject], question: Question, target: Target) -> Report:

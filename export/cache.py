@@ -6,9 +6,10 @@ torch is imported only when there is something to convert.
 from pathlib import Path
 
 from salakseg.errors import ExportError
+from salakseg.network.bundle import WEIGHTS
 from salakseg.network.digest import sha256_of
 from salakseg.network.metadata import SOURCE, VERSIONS
-from salakseg.network.variant import Weights
+from salakseg.network.variant import WAYS, Weights, check_heads
 from salakseg.replacing import may_write
 
 
@@ -33,9 +34,15 @@ def cached_onnx(
         EngineError: The network has no such head.
         ExportError: The file cannot be written, or file and network disagree.
     """
+    from salakseg.network.checkpoint import load_checkpoint
+
+    if heads is not None and heads not in WAYS and not heads.isdecimal():
+        check_heads(heads, len(load_checkpoint(checkpoint, lazily=True).network.head_dropout))  # before it names a file
     source = sha256_of(checkpoint)
     asked = "".join(f".{part}" for part in (tile, weights, heads) if part is not None)
     checkpoint = checkpoint.resolve()  # a bundle may be named "."
+    if checkpoint.is_dir():  # of one checkpoint there are full bundles and lean ones
+        asked = f".{sha256_of(checkpoint / WEIGHTS)[:8]}{asked}"
     path = checkpoint.with_name(f"{checkpoint.name}{asked}.cache.onnx")
     if not may_write(checkpoint.parent):
         path = _users_cache(checkpoint) / f"{source[:16]}{asked}.cache.onnx"
@@ -43,7 +50,6 @@ def cached_onnx(
         return path, False
     from salakseg.export.onnx import export_onnx
     from salakseg.export.settings import ExportSettings
-    from salakseg.network.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(checkpoint)
     settings = ExportSettings(variant=loaded.choose(weights, heads), size=tile or loaded.default_tile)

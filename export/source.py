@@ -135,6 +135,7 @@ def open_source(checkpoint_path: Path, settings: ExportSettings, data_root: Path
         EngineError: The network has no such head.
         ExportError: The size does not fit the network.
     """
+    digest = sha256_of(checkpoint_path)  # before the weights: a file that is replaced meanwhile is converted once more
     checkpoint = load_checkpoint(checkpoint_path)
     check_heads(settings.variant.heads, len(checkpoint.network.head_dropout))
     network = checkpoint.build(settings.variant.weights)
@@ -144,7 +145,7 @@ def open_source(checkpoint_path: Path, settings: ExportSettings, data_root: Path
             f"--size {size} does not fit the network of {checkpoint_path}; take a multiple of {multiple}, at most "
             f"{LARGEST_SIZE}."
         )
-    return Source(checkpoint, network, settings, open_run_data(checkpoint, data_root), sha256_of(checkpoint_path))
+    return Source(checkpoint, network, settings, open_run_data(checkpoint, data_root), digest)
 
 
 def no_data(why: str) -> str:

@@ -3,7 +3,9 @@
 Axes: C channel, H row, W column.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +17,7 @@ from salakseg.classes import IGNORE_INDEX, ClassMap
 from salakseg.data.patches import Patch, PatchIndex, index_patches
 from salakseg.data.reading import read_picture
 from salakseg.data.splits import Role, Split
-from salakseg.errors import DataError, ExportError
+from salakseg.errors import DataError, ExportError, UnreadableError
 from salakseg.evaluate.inference import read_batches
 from salakseg.network.checkpoint import Checkpoint
 
@@ -69,13 +71,15 @@ class RunData:
         patches = self.split.patches(self.index, Role.VAL)
         if not patches:
             return []
-        probe = read_picture(self.index, patches[0])
+        probe = next(self._readable(patches), None)
+        if probe is None:
+            return []
         a_tile = max(1, sides[0] // probe.shape[0]) * max(1, sides[1] // probe.shape[1])
         chosen = _evenly(patches, most * a_tile)
         each = -(-most * a_tile // len(chosen))
         pieces = (
             piece
-            for batch in read_batches(self.index, chosen, self.class_map)
+            for batch in read_batches(self.index, chosen, self.class_map, on_unreadable=lambda patch, error: None)
             for example in batch
             for piece in _evenly(list(_cut(example.image_HWC, example.label_HW, sides)), each)
         )
@@ -101,8 +105,14 @@ class RunData:
             )
         return self._without_labels(patches[:most], sides)
 
+    def _readable(self, patches: Iterable[Patch]) -> Iterator[NDArray[np.uint8]]:
+        """The pictures, without damaged ones, which training skips as well."""
+        for patch in patches:
+            with suppress(UnreadableError):
+                yield read_picture(self.index, patch)
+
     def _without_labels(self, patches: Iterable[Patch], sides: Sides) -> list[Tile]:
-        images = [read_picture(self.index, patch) for patch in patches]
+        images = list(self._readable(patches))
         unknown = (np.full(image.shape[:2], IGNORE_INDEX, np.uint8) for image in images)
         cut = (_cut(image, label, sides) for image, label in zip(images, unknown, strict=True))
         return [tile for pieces in cut for tile in list(_lay_out(pieces, sides))[:1]]
@@ -118,11 +128,11 @@ def open_run_data(checkpoint: Checkpoint, data_root: Path | None) -> RunData | N
     Raises:
         DataError: There are no patches at `data_root`.
     """
-    if data_root is None and not (checkpoint.data_root and Path(checkpoint.data_root).is_dir()):
+    if data_root is None and not os.path.isdir(checkpoint.data_root or ""):  # is_dir() fails where one may not look
         return None
     try:
         index = index_patches(data_root or Path(checkpoint.data_root))
-    except DataError:
+    except (DataError, OSError):
         if data_root is not None:
             raise
         return None

@@ -23,6 +23,7 @@ from salakseg.evaluate.inference import confusion_of
 from salakseg.evaluate.subjects import Subject, held_out_patches, open_subjects
 from salakseg.network.checkpoint import load_checkpoint, save_checkpoint
 from salakseg.network.combine import MeanEngine, TurnedEngine
+from salakseg.network.digest import sha256_of
 from salakseg.network.heads import Logits
 from salakseg.network.torch_engine import TorchEngine
 from salakseg.network.variant import Variant
@@ -112,7 +113,29 @@ def test_every_variant_is_what_predict_would_make_of_it(
     )
 
 
-def test_a_batch_that_does_not_fit_into_memory_goes_in_parts(pair: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_tells_the_digest_of_the_weights_that_it_has(
+    pair: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training may replace a checkpoint while it is read."""
+    path = tmp_path / "best.pt"
+    shutil.copy(pair[0], path)
+    read = []
+
+    def load(path: Path) -> Any:
+        read.append(load_checkpoint(path))
+        if len(read) == 1:
+            shutil.copy(pair[1], path)
+        return read[-1]
+
+    monkeypatch.setattr("salakseg.network.torch_engine.load_checkpoint", load)
+    engine = TorchEngine(path, "cpu", SIDE)
+    assert len(read) == 2 and engine.identity["model_sha256"] == sha256_of(pair[1])
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError(), RuntimeError("MPS backend out of memory (4 GB)")])
+def test_a_batch_that_does_not_fit_into_memory_goes_in_parts(
+    pair: list[Path], monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
     image_BCHW = np.random.default_rng(0).integers(0, 256, (7, 3, SIDE, SIDE), dtype=np.uint8)
     whole, engine = (TorchEngine(pair[0], "cpu", SIDE) for _ in range(2))
     answer, sizes, most = TorchEngine._answer, [], 3
@@ -120,7 +143,7 @@ def test_a_batch_that_does_not_fit_into_memory_goes_in_parts(pair: list[Path], m
     def small(self: TorchEngine, image_BCHW: NDArray[np.uint8]) -> Logits:
         sizes.append(len(image_BCHW))
         if len(image_BCHW) > most:
-            raise torch.OutOfMemoryError
+            raise error
         return answer(self, image_BCHW)
 
     logits, features = whole.inspect(image_BCHW)

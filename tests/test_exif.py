@@ -127,6 +127,15 @@ def test_photos_are_found_by_stem_and_by_the_flights_folder(tmp_path: Path) -> N
     }
 
 
+def test_masks_are_no_photos(tmp_path: Path) -> None:
+    root = write_patches(tmp_path / "patches", "farm/images/DJI_0001_patch_000_000.png")
+    photos = tmp_path / "farm"
+    for name in ("images/DJI_0001.JPG", "masks/DJI_0001.png", "images/DJI_0001.png"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(photos / name)
+    assert find_photos(index_patches(root), photos) == {Photo("farm", "DJI_0001"): photos / "images/DJI_0001.JPG"}
+
+
 def test_photos_that_could_be_others_are_refused(tmp_path: Path) -> None:
     root = write_patches(
         tmp_path / "patches", "f1/images/DJI_0001_patch_000_000.png", "f2/images/DJI_0001_patch_000_000.png"

@@ -28,6 +28,7 @@ from salakseg.export.settings import ExportSettings, Outputs
 from salakseg.export.source import Source
 from salakseg.export.tiles import open_run_data
 from salakseg.network.checkpoint import load_checkpoint, save_checkpoint
+from salakseg.network.digest import sha256_of
 from salakseg.network.heads import combine_heads
 from salakseg.network.model import normalise
 from salakseg.network.onnx_engine import OnnxEngine
@@ -322,6 +323,34 @@ def test_foreign_models_are_told(tmp_path: Path, exported: Exported) -> None:
     onnx.save(model, path)
     with pytest.raises(EngineError, match="lacks the metadata"):
         OnnxEngine(path)
+
+
+def test_heads_that_are_no_name_are_refused_before_a_file_is_named(tiny_checkpoint: Path) -> None:
+    with pytest.raises(EngineError, match="--heads 1/3 is none of"):
+        cached_onnx(tiny_checkpoint, TILE, heads="1/3")
+
+
+def test_patches_of_a_folder_that_one_may_not_look_into_are_not_at_hand(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint that somebody else has trained; root may look everywhere."""
+
+    def forbidden(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    checkpoint = replace(load_checkpoint(tiny_checkpoint), data_root="/root/patches")
+    monkeypatch.setattr(Path, "is_dir", forbidden)
+    assert open_run_data(checkpoint, None) is None
+
+
+def test_weights_beside_an_onnx_file_count(tmp_path: Path) -> None:
+    path, beside = tmp_path / "model.onnx", tmp_path / "model.onnx.data"
+    path.write_bytes(b"graph")
+    alone = sha256_of(path)
+    beside.write_bytes(b"weights")
+    first = sha256_of(path)
+    beside.write_bytes(b"others!")
+    assert len({alone, first, sha256_of(path)}) == 3
 
 
 def test_a_converted_checkpoint_is_kept_until_it_changes(tiny_checkpoint: Path, tmp_path: Path) -> None:

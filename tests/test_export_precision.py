@@ -1,3 +1,4 @@
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -217,6 +218,20 @@ def test_int8_learns_its_ranges_from_no_held_out_patch(tiny_checkpoint: Path, mo
     tiles = data.training_tiles((TILE, TILE), 100)
     allowed = {p for role in (Role.LABELLED, Role.UNLABELLED) for p in data.split.patches(data.index, role)}
     assert tiles and read == allowed
+
+
+def test_damaged_patches_are_left_out(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    root = shutil.copytree(checkpoint.data_root, tmp_path / "patches")
+    whole = open_run_data(checkpoint, root)
+    assert whole is not None
+    first = whole.split.patches(whole.index, Role.VAL)[0]
+    for path in (whole.index.image_path(first), whole.index.image_path(whole.index.patches[0])):
+        path.write_bytes(path.read_bytes()[:100])
+    data = open_run_data(checkpoint, root)
+    assert data is not None
+    assert 0 < len(data.labelled_tiles((16, 16), 10_000)) < 9 * len(data.split.patches(data.index, Role.VAL))
+    assert data.plain_tiles((16, 16), 3)
 
 
 def test_validation_patches_are_laid_out_with_their_labels(tiny_checkpoint: Path) -> None:

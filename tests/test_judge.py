@@ -315,13 +315,16 @@ def test_a_malformed_checkpoint_is_one_sentence(copies: list[Path], tmp_path: Pa
     assert "is an incomplete checkpoint" in done.output
 
 
-def test_without_its_patches_only_what_was_stored_can_be_told(copies: list[Path], tmp_path: Path) -> None:
+def test_without_its_patches_only_what_was_stored_can_be_told(
+    copies: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     checkpoint = load_checkpoint(copies[0])
     checkpoint.data_root = str(tmp_path / "gone")
     save_checkpoint(checkpoint, copies[0])
     command("report", copies[0], "--out", tmp_path / "report", cwd=tmp_path)
     record = record_of(tmp_path / "report")
     assert record["stored"] and record["findings"] is None and record["training"] is not None
+    monkeypatch.setenv("SALAKSEG_DATA_ROOT", str(tmp_path / "new"))  # is of new runs
     (tmp_path / "salakseg.toml").write_text('data_root = "gone"\n')  # neither where they were nor in the project
     command("report", copies[0], "--out", tmp_path / "report", cwd=tmp_path)
     assert record_of(tmp_path / "report") == record

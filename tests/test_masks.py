@@ -165,6 +165,17 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         read_image(tmp_path / "nowhere.png")
 
 
+def test_a_mask_of_16_bits_a_channel_is_not_all_background(tmp_path: Path) -> None:
+    """Of which Pillow keeps the upper bytes, all of them 0."""
+    path = tmp_path / "deep.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="uint16", count=3, height=4, width=4, photometric="rgb"
+    ) as dataset:
+        dataset.write(np.full((3, 4, 4), 5, np.uint16))
+    with pytest.raises(DataError, match="more than 8 bits a channel"):
+        read_mask(path, SALAK)
+
+
 def test_images_come_as_rgb(tmp_path: Path) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (4, 5, 3)).astype(np.uint8)
     np.testing.assert_array_equal(read_image(save(tmp_path, rgb)), rgb)

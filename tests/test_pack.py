@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -119,6 +120,12 @@ def test_an_unfinished_pack_of_other_patches_is_not_gone_on_with(
     assert list((tmp_path / "pack.unfinished").glob("shard-*.bin"))
     assert pack_patches(patches, tmp_path / "pack", SALAK).resumed == 0
     assert_same(Pack(tmp_path / "pack"), patches)
+
+
+def test_another_split_leaves_a_pack_as_it_is(patches: PatchIndex, tmp_path: Path) -> None:
+    """Blocks of ground give patches other photos, and no other pixels."""
+    other = replace(patches, patches=tuple(replace(patch, photo=f"{patch.photo}.000") for patch in patches.patches))
+    assert packing.fingerprint_of(patches, SALAK, Codec.PNG) == packing.fingerprint_of(other, SALAK, Codec.PNG)
 
 
 def test_patches_that_changed(patches: PatchIndex, tmp_path: Path) -> None:

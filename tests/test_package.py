@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[1]
 # From the ground up; a module may import what stands before its own line. `|` parts rooms of one floor, which must not
 # know each other.
 FLOORS = [
-    "errors classes memory replacing starter".split(),
+    "errors classes memory replacing shell starter".split(),
     ["__init__"],
     ["network.config"],
-    ["data | network | mapping.tiling mapping.raster mapping.geodesy mapping.opening mapping.stretch"],
+    ["data | network | mapping.tiling mapping.raster mapping.geodesy mapping.opening mapping.stretch mapping.validity"],
     ["mapping"],
     ["evaluate | prepare"],
     ["check | change | suggest"],

@@ -19,6 +19,7 @@ from salakseg.data.splits import Role
 from salakseg.errors import CheckpointError, TrainingError, first_line
 from salakseg.evaluate.history import Plan
 from salakseg.network.checkpoint import Checkpoint, save_checkpoint
+from salakseg.network.device import is_out_of_memory
 from salakseg.network.heads import Logits
 from salakseg.network.model import Segmenter
 from salakseg.train.augment import View, source_side
@@ -204,7 +205,9 @@ class Trainer:
         """One optimizer step; returns what is worth logging, still on the device."""
         try:
             branches, record = self.branches(labelled, unlabelled)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise TrainingError(
                 f"The device has too little memory for the views of {self.recipe.data.batch_size} patches and their "
                 "pseudo-labels; close what else uses it, or take half the --batch-size."
@@ -327,7 +330,9 @@ class Trainer:
         """Validates the moving average, and keeps it if it is the best so far."""
         try:
             self._judge(log)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise TrainingError(
                 "The device has too little memory to validate whole pictures of this size; cut them into patches with "
                 "`salakseg prepare`, or close what else uses it."

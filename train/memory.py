@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from salakseg.errors import TrainingError
+from salakseg.network.device import empty_cache, is_out_of_memory
 from salakseg.train.objective import Record
 
 _LEAST = 2  # patches in a part; batch normalisation needs two
@@ -52,7 +53,9 @@ class Accumulation:
             optimizer.zero_grad()
             try:
                 return _merged([learn(number, self.parts) for number in range(self.parts)])
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if not self._alone:
                     raise TrainingError(
                         f"A device has too little memory for {self._batch_size} patches at a time; start anew with "
@@ -65,7 +68,7 @@ class Accumulation:
                     ) from error
             # Outside the handler: the error's traceback holds on to the tensors that did not fit
             optimizer.zero_grad()
-            torch.cuda.empty_cache()
+            empty_cache()
             self.parts *= 2
             self._say(
                 f"attention: out of memory; from here on each batch of {self._batch_size} is learned in {self.parts} "

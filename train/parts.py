@@ -211,8 +211,8 @@ def _damaged(index: PatchIndex, split: Split, survey: Survey, say: Say) -> tuple
 def is_unreadable(data: TrainingData, skip: Skip) -> bool:
     """Whether a patch that was skipped still cannot be read; one that is gone, or wrong otherwise, is none of these."""
     patch = next((p for p in data.index.patches if (p.folder, p.image) == (skip.folder, skip.image)), None)
-    if patch is None:
-        return False
+    if patch is None or (patch.mask is None and skip.part in (Role.VAL.value, Role.CALIBRATION.value)):
+        return False  # without its mask it is in no part
     try:
         if skip.part == Role.UNLABELLED.value or patch.mask is None:
             read_picture(data.index, patch)

@@ -69,9 +69,9 @@ def write_check(result: CheckResult, folder: Path) -> tuple[Path, Path]:
     return folder / JSON, folder / PAGE
 
 
-def to_json(result: CheckResult) -> str:
-    """The text of ``check.json``."""
-    return json.dumps(result.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+def to_json(result: CheckResult, ensure_ascii: bool = False) -> str:
+    """The text of ``check.json``; in ASCII for a stream of which nobody knows the encoding."""
+    return json.dumps(result.to_dict(), indent=1, ensure_ascii=ensure_ascii, allow_nan=False)
 
 
 def _cannot_write(folder: Path, error: OSError) -> ReportError:

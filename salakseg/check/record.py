@@ -15,6 +15,7 @@ from PIL import Image
 from salakseg.classes import IGNORE_INDEX, ClassMap, Color
 from salakseg.data.masks import decode, image_array, mask_of
 from salakseg.errors import ClassIndexError, DataError, UnreadableError
+from salakseg.prepare.parts.exif import damaged_exif_says_nothing
 
 FINE, UNREADABLE, UNUSABLE, BAD_INDEX = range(4)
 """States of a file. Unusable: a picture of more than 8 bits, a mask of a kind that no mask has."""
@@ -119,7 +120,8 @@ def look_at_mask(path: Path, class_map: ClassMap, record: Record) -> tuple[Count
 def _fill_picture(picture: Image.Image, path: Path, record: Record) -> None:
     _fill_header(picture, record)
     # Only JPEG, MPO if it has a preview inside: of a PNG, Pillow would read all pixels for it, and cameras write none
-    record["turned"] = picture.format in ("JPEG", "MPO") and picture.getexif().get(_EXIF_ORIENTATION, 1) != 1
+    with damaged_exif_says_nothing():
+        record["turned"] = picture.format in ("JPEG", "MPO") and picture.getexif().get(_EXIF_ORIENTATION, 1) != 1
     image_HWC = image_array(picture, path)
     # From here on in Pillow, whose loops over pixels run outside Python's lock
     rgb = picture if picture.mode == "RGB" else Image.fromarray(image_HWC)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from salakseg.check.record import MASK, PICTURE, Counts, Record, look_at_mask, look_at_picture
 from salakseg.classes import ClassMap
 from salakseg.data.patches import Patch, PatchIndex
-from salakseg.data.survey import Survey
+from salakseg.data.survey import MOST_COLOURS, Survey
 
 Progress = Callable[[int, int], None]
 
@@ -22,7 +22,6 @@ _THREADS = 4  # decoding runs outside Python's lock, and reading waits for the d
 _BATCH = 16  # patches of one task
 _AHEAD = 64  # tasks that are under way or done and not yet counted
 _MOST_REASONS = 1000
-_MOST_COLOURS = 50_000
 
 
 @dataclass(slots=True)
@@ -156,7 +155,7 @@ def _take(scan: Scan, done: _Done) -> None:
         survey.pixels[photo] = done.counts.pixels_K.copy()
     if done.counts.unknown:
         survey.unknown.update(done.counts.unknown)
-        if len(survey.unknown) > 2 * _MOST_COLOURS:  # photographs in place of masks: the rare colours say nothing
-            survey.unknown = Counter(dict(survey.unknown.most_common(_MOST_COLOURS)))
+        if len(survey.unknown) > 2 * MOST_COLOURS:  # photographs in place of masks: the rare colours say nothing
+            survey.unknown = Counter(dict(survey.unknown.most_common(MOST_COLOURS)))
         assert done.job.row is not None
         survey.unknown_files.append(scan.mask_name(done.job.row))

@@ -45,7 +45,7 @@ def check(
         result = check_patches(question, progress)
     _, page = write_check(result, folder)
     if as_json:
-        print(to_json(result))
+        print(to_json(result, ensure_ascii=True))
     else:
         stdout.print(render_check(result))
     say(f"check: {page}, and check.json beside it")

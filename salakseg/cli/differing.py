@@ -67,7 +67,7 @@ def diff(
         write_whole(matrix, matrix_csv(change))
         say(f"matrix: {matrix}")
     if as_json:
-        stdout.print_json(data=to_dict(change))
+        stdout.print_json(data=to_dict(change), ensure_ascii=True)
         return
     stdout.print(_table(change))
     for line in _remarks(change):

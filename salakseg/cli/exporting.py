@@ -1,5 +1,6 @@
 """``salakseg export``."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from salakseg.cli.choices import Normalisation, Outputs, Precision, Weights, as_choice
 from salakseg.cli.console import progress_bar, say, stdout
+from salakseg.cli.patch_folder import is_from_environment
 
 if TYPE_CHECKING:
     from salakseg.export.onnx import Exported
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def export(
+    context: typer.Context,
     checkpoint: Annotated[
         Path,
         typer.Argument(help="Checkpoint, such as a run's checkpoints/best.pt; or the folder of a run or a bundle."),
@@ -89,7 +92,8 @@ def export(
         from salakseg.export.bundle import check_folder
 
         check_folder(bundle, overwrite)  # before minutes are spent on the rest
-    data_root = data_root or _projects_data(loaded)
+    if data_root is None or is_from_environment(context, "data_root"):
+        data_root = _projects_data(loaded, data_root)
     if compare:
         _compare(checkpoint, settings, data_root)
     if out is not None:
@@ -98,14 +102,14 @@ def export(
         _bundle(checkpoint, loaded, bundle, settings, data_root, overwrite, note or [], lean)
 
 
-def _projects_data(checkpoint: "Checkpoint") -> Path | None:
-    """The project's patches, where those of the run are not where they were."""
+def _projects_data(checkpoint: "Checkpoint", in_environment: Path | None) -> Path | None:
+    """The patches of the environment or the project, where those of the run are not where they were."""
     from salakseg.project import load_project
 
-    if checkpoint.data_root and Path(checkpoint.data_root).is_dir():
+    if os.path.isdir(checkpoint.data_root or ""):  # Path.is_dir fails where one may not look
         return None
-    root = load_project().data_root
-    return root if root is not None and root.is_dir() else None
+    root = in_environment or load_project().data_root
+    return root if root is not None and os.path.isdir(root) else None
 
 
 def _write(

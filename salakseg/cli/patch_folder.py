@@ -25,6 +25,12 @@ ClassMapping = Annotated[
 ]
 
 
+def is_from_environment(context: typer.Context, name: str) -> bool:
+    """Whether an option was not typed, but stands in the environment, which is of new runs and not of old ones."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "ENVIRONMENT"
+
+
 def patch_folder(root: Path | None, class_mapping: Path | None) -> "tuple[Path, ClassMap]":
     """The folder that was named, or the project's, and its classes.
 

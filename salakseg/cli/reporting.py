@@ -7,12 +7,14 @@ import typer
 
 from salakseg.cli.choices import Device, Part, Unit, Weights, as_choice
 from salakseg.cli.console import progress_bar, say, stdout
+from salakseg.cli.patch_folder import is_from_environment
 
 DATA = "What is measured"
 STORE = "What is stored in the checkpoint, chosen on validation"
 
 
 def report(
+    context: typer.Context,
     checkpoints: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -100,10 +102,15 @@ def report(
         checkpoints = [project.newest_best()]
         say(f"newest run: {checkpoints[0]}")
     paths = [checkpoint_at(path) for path in checkpoints]
+    fallback = project.data_root
+    if is_from_environment(context, "data_root"):
+        data_root, fallback = None, data_root
+    if is_from_environment(context, "class_mapping"):
+        class_mapping = None
     question = Question(
         target=target,
         data_root=data_root,
-        fallback_root=project.data_root,
+        fallback_root=fallback,
         class_map=None if class_mapping is None else ClassMap.from_csv(class_mapping),
         part=None if split is None else split.value,
         weights=as_choice(weights),

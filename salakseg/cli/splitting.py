@@ -163,12 +163,14 @@ def extend(
     if extended.placeless:
         say(
             f"attention: {extended.placeless:,} patches are used nowhere, since where they lie is not known and the "
-            "split was made by place; name the folder of their photos with --photos"
+            "split was made by place; only `salakseg splits make --overwrite`, with the folder of their photos as "
+            "--photos, takes them in"
         )
     if extended.unsure:
         say(
             f"attention: where held-out photos lie is not known, so {extended.unsure:,} of these patches may show "
-            "their ground; if they are of the same farm, name the folder of the photos, with GPS in them, with --photos"
+            "their ground; if they are of the same farm, divide anew: `salakseg splits make --overwrite`, with the "
+            "folder of the photos, with GPS in them, as --photos"
         )
     if extended.changes:
         draw_parts(folder / PICTURE, extended.index, extended.split, extended.ground)

@@ -12,6 +12,7 @@ from salakseg.cli.console import INTERRUPTED, progress_bar, say, stdout
 from salakseg.cli.estimates import show_estimate
 from salakseg.cli.ladder import climb_new, climb_on
 from salakseg.cli.live import live_view
+from salakseg.cli.patch_folder import is_from_environment
 from salakseg.errors import ProjectError, RecipeError
 from salakseg.shell import as_argument
 
@@ -156,11 +157,7 @@ def train(
         raise RecipeError(f"What shall be done with {run}? Write --resume {as_argument(run)} to go on with it.")
     if resume:
         # What the environment says is of new runs; a run knows its own patches and classes
-        in_environment = {
-            name
-            for name in ("data_root", "class_mapping")
-            if (source := context.get_parameter_source(name)) is not None and source.name == "ENVIRONMENT"
-        }
+        in_environment = {name for name in ("data_root", "class_mapping") if is_from_environment(context, name)}
         others = [
             None if "class_mapping" in in_environment else class_mapping,
             recipe,

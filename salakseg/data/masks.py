@@ -119,6 +119,8 @@ def mask_of(picture: Image.Image, class_map: ClassMap, path: Path) -> Mask:
     """
     if picture.mode == "P":
         return _from_palette(picture, class_map, path)
+    if picture.mode in ("RGB", "RGBA", "LA") and is_deep(picture):  # Pillow would keep the upper byte: all background
+        raise DataError(f"{path} has more than 8 bits a channel (mode {picture.mode}); convert it to 8 bits first.")
     if picture.mode in ("RGB", "RGBA"):
         values = np.asarray(picture)
         if picture.mode == "RGB":

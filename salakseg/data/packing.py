@@ -47,6 +47,7 @@ DAMAGED_SHARE = 0.01
 _FINGERPRINT = "fingerprint"
 _THREADS = 4
 _AHEAD = 64
+_WAITING_PIXELS = 2**26  # whole photos of 20 megapixels would take gigabytes while the disk is slow
 _SAMPLE = 200  # headers that the size is estimated from
 
 
@@ -119,7 +120,7 @@ def fingerprint_of(index: PatchIndex, class_map: ClassMap, codec: Codec) -> str:
     for patch in index.patches:
         paths = [index.image_path(patch)] + ([index.mask_path(patch)] if patch.mask is not None else [])
         stamps = [(stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, paths)]
-        digest.update(json.dumps([patch.folder, patch.image, patch.mask, patch.photo, stamps]).encode())
+        digest.update(json.dumps([patch.folder, patch.image, patch.mask, stamps]).encode())
     return digest.hexdigest()
 
 
@@ -335,7 +336,16 @@ def _read(index: PatchIndex, class_map: ClassMap, first: int) -> Iterator[tuple[
         except UnreadableError as error:
             return patch, error
 
-    yield from read_ahead(read, index.patches[first:], _THREADS, _AHEAD)
+    yield from read_ahead(read, index.patches[first:], _THREADS, _ahead(index))
+
+
+def _ahead(index: PatchIndex) -> int:
+    """How many pictures may wait, by the size of the first that can be read."""
+    for patch in index.patches:
+        with suppress(UnreadableError):
+            height, width = image_size(index.image_path(patch))
+            return max(2 * _THREADS, min(_AHEAD, _WAITING_PIXELS // (height * width)))
+    return _AHEAD
 
 
 def _check_room(index: PatchIndex, folder: Path, codec: Codec, done: int) -> None:

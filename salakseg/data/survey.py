@@ -13,6 +13,9 @@ from salakseg.data.masks import image_size, read_mask
 from salakseg.data.patches import Patch, PatchIndex, Photo
 from salakseg.errors import DataError, UnreadableError
 
+MOST_COLOURS = 50_000
+"""Colours in no class that are remembered, those of the most pixels."""
+
 _THREADS = 4  # decoding runs outside Python's lock, and reading waits for the disk
 
 
@@ -79,7 +82,9 @@ def survey_masks(
             survey.patch_pixels[patch] = counts
             survey.pixels[photo] = survey.pixels.get(photo, np.zeros(len(class_map), np.int64)) + counts
             if unknown:
-                survey.unknown += unknown
+                survey.unknown.update(unknown)
+                if len(survey.unknown) > 2 * MOST_COLOURS:  # photographs in place of masks: rare colours say nothing
+                    survey.unknown = Counter(dict(survey.unknown.most_common(MOST_COLOURS)))
                 survey.unknown_files.append(str(index.mask_path(patch).relative_to(index.root)))
             if progress is not None:
                 progress(done, len(patches))

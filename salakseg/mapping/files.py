@@ -9,6 +9,7 @@ from pathlib import Path
 
 from salakseg import replacing
 from salakseg.errors import RasterError
+from salakseg.replacing import FileInUseError
 
 
 def check_output(path: Path, source: Path, overwrite: bool, what: str = "orthomosaic") -> None:
@@ -78,6 +79,8 @@ def write_whole(path: Path, text: str) -> None:
     """
     try:
         put_bytes(path, text.encode("utf-8"))
+    except FileInUseError:
+        raise  # it has its own remedy
     except OSError as error:
         raise RasterError(
             f"{path} cannot be written ({error.strerror}); choose a folder that you may write to, with space left."

@@ -20,6 +20,7 @@ from salakseg.network.bundle import read_bundle
 from salakseg.network.config import NetworkConfig
 from salakseg.network.model import Segmenter
 from salakseg.network.variant import Variant, Weights, check_heads
+from salakseg.replacing import FileInUseError
 
 SCHEMA = "salakseg.checkpoint"
 SCHEMA_VERSION = 3
@@ -155,6 +156,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, previous: Path | None = 
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
+        if isinstance(cause, FileInUseError):
+            raise CheckpointError(str(cause)) from error
         raise CheckpointError(f"{path} could not be written ({cause.strerror or cause}); is the disk full?") from error
     finally:
         with contextlib.suppress(OSError):  # a folder that cannot be written has no such file either

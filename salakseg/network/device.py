@@ -25,3 +25,15 @@ def pick_device(wanted: str) -> str:
             f"--device {wanted} was asked for, but torch {torch.__version__} finds none; try --device auto."
         )
     return wanted
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device's memory did not suffice; Apple's says so in an error of no kind of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
+
+
+def empty_cache() -> None:
+    """Gives back what torch keeps of the devices' memory."""
+    torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from salakseg.errors import EngineError, first_line
+from salakseg.network.digest import sha256_of
 from salakseg.network.processor import usable_cores
 
 try:
@@ -96,10 +97,23 @@ def _providers(path: Path, device: str) -> list[Any]:
         # The default, EXHAUSTIVE, costs up to a second for every new shape
         wanted.insert(0, ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}))
     if device == "tensorrt":
-        cache = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(path.parent)}
-        wanted.insert(0, ("TensorrtExecutionProvider", {"trt_fp16_enable": True, **cache}))
+        wanted.insert(0, ("TensorrtExecutionProvider", {"trt_fp16_enable": True, **_engine_cache(path)}))
     known = ort.get_available_providers()  # of a build without CUDA; ONNX Runtime would warn on stderr
     return [one for one in wanted if (one if isinstance(one, str) else one[0]) in known]
+
+
+def _engine_cache(path: Path) -> dict[str, Any]:
+    """Where TensorRT keeps the engine of a model, which takes minutes to make; nothing where that cannot be written.
+
+    ONNX Runtime knows an engine by the file's name and graph, not by its weights, so each content has a folder of its
+    own. It is the user's, not the model's: an engine is code, which a release must not bring along.
+    """
+    folder = Path.home() / ".cache" / "salakseg" / "tensorrt" / sha256_of(path)[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return {}
+    return {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)}
 
 
 def _load_cuda_libraries() -> None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from salakseg.classes import ClassMap
 from salakseg.errors import EngineError
-from salakseg.network.checkpoint import load_checkpoint
+from salakseg.network.checkpoint import Checkpoint, load_checkpoint
+from salakseg.network.device import empty_cache, is_out_of_memory
 from salakseg.network.digest import sha256_of
 from salakseg.network.heads import Logits, combine_heads
 from salakseg.network.model import normalise
@@ -43,7 +44,7 @@ class TorchEngine:
         weights: Weights | None = None,
         heads: str | None = None,
     ) -> None:
-        checkpoint = load_checkpoint(path)
+        checkpoint, self._sha256 = _load(path)
         self._class_map = checkpoint.class_map
         self._gsd_m = checkpoint.gsd_m
         self._path = path if path.name else path.resolve()  # a bundle may be named "."
@@ -89,7 +90,7 @@ class TorchEngine:
         about = {name: str(value) for name, value in self._variant.to_dict().items()}
         if self._variant.temperature == 1:
             del about["temperature"]
-        return {"model": self._path.name, "model_sha256": sha256_of(self._path), **about}
+        return {"model": self._path.name, "model_sha256": self._sha256, **about}
 
     @property
     def runs_on(self) -> str:
@@ -160,7 +161,9 @@ class TorchEngine:
             part_BCHW = image_BCHW[start : start + (self._most or len(image_BCHW))]
             try:
                 done.append(work(part_BCHW))
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if len(part_BCHW) == 1:
                     raise EngineError(
                         f"{self._path} does not fit into the memory of the {self._device.type} device with a tile of "
@@ -171,7 +174,7 @@ class TorchEngine:
             else:
                 start += len(part_BCHW)
                 continue
-            torch.cuda.empty_cache()  # outside the handler, whose error holds on to what did not fit
+            empty_cache()  # outside the handler, whose error holds on to what did not fit
         return done
 
     def _answer(self, image_BCHW: NDArray[np.uint8]) -> Logits:
@@ -191,3 +194,13 @@ class TorchEngine:
         torch.cuda.current_stream(self._device).synchronize()  # the device may still be reading the tiles before
         self._pinned.copy_(image)
         return self._pinned.to(self._device, non_blocking=True)
+
+
+def _load(path: Path) -> tuple[Checkpoint, str]:
+    """A checkpoint and its digest; a training that goes on may replace it between the two."""
+    digest = sha256_of(path)
+    while True:
+        checkpoint, before = load_checkpoint(path), digest
+        digest = sha256_of(path)
+        if digest == before:
+            return checkpoint, digest

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from salakseg.data.patches import IMAGE_SUFFIXES, PatchIndex, Photo
 from salakseg.errors import DataError
 from salakseg.mapping.geodesy import metres_a_radian
+from salakseg.prepare.labelling.label_files import own_folder
 from salakseg.prepare.parts.exif import Shot, read_shot
 from salakseg.prepare.parts.footprints import Footprints
 
@@ -39,7 +40,7 @@ def find_photos(index: PatchIndex, folder: Path | None) -> dict[Photo, Path]:
         raise DataError(f"{folder} is no folder; name the folder with the photos with --photos.")
     files: dict[str, list[Path]] = {}
     for parent, folders, names in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if name.casefold() != "masks")
         for name in sorted(names):
             stem, suffix = os.path.splitext(name)
             if suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
@@ -105,9 +106,11 @@ def photo_footprints(
 
 
 def _file_of(photo: Photo, files: list[Path], data_folders: set[str]) -> Path | None:
-    own = [path for path in files if path.parent.name == photo.folder]
+    jpegs = [path for path in files if path.suffix.lower() in (".jpg", ".jpeg")]
+    files = jpegs or files  # what has the name of a JPEG is its mask
+    own = [path for path in files if own_folder(path) == photo.folder]
     # A file in the folder of another flight is another flight's photo of the same name
-    free = own or [path for path in files if path.parent.name not in data_folders]
+    free = own or [path for path in files if own_folder(path) not in data_folders]
     if len(free) > 1:
         raise DataError(
             f"{free[0]} and {free[1]} could both be photo {photo.name}; put the photos of "

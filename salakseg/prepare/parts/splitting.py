@@ -166,9 +166,17 @@ def known_footprints(
     found = read_footprints(path, index) if path.is_file() else None
     if photos is not None and (found is None or not found.known_N.all()):
         by_name = index_patches(index.root, use_blocks=False)
-        places = photo_footprints(by_name, find_photos(by_name, photos), footprint_m)
+        places = photo_footprints(by_name, _without_place(by_name, find_photos(by_name, photos), found), footprint_m)
         found = places if found is None else found.or_else(places)
     return found
+
+
+def _without_place(index: PatchIndex, photos: dict[Photo, Path], found: Footprints | None) -> dict[Photo, Path]:
+    """The photos of patches whose place is not known yet; an orthomosaic that lies beside them is none to look into."""
+    if found is None:
+        return photos
+    lost = {patch.photo_key for patch, known in zip(index.patches, found.known_N, strict=True) if not known}
+    return {photo: path for photo, path in photos.items() if photo in lost}
 
 
 def split_after_cutting(root: Path, class_map: ClassMap, photos: Path | None, bar: Bar = _no_bar) -> str:
@@ -252,7 +260,7 @@ def _footprints(root: Path, index: PatchIndex, by: By, request: SplitRequest, ba
             )
         found = read_footprints(path, index)
     if found is None or (request.photos is not None and not found.known_N.all()):
-        photos = find_photos(index, request.photos)
+        photos = _without_place(index, find_photos(index, request.photos), found)
         places = photo_footprints(index, photos, request.footprint_m, lambda done, all_: bar("photos", done, all_))
         found = places if found is None else found.or_else(places)
     lost = np.flatnonzero(~found.known_N)
