@@ -144,7 +144,7 @@ def test_new_ground_beside_photos_of_no_known_place_is_told(clean_set: Path, far
     told = " ".join(command("splits", "extend", "photos", cwd=farms).output.split())
     joined = extend_split(root)
     assert not joined.changes
-    assert "where held-out photos lie is not known, so " in told and "with --photos" in told
+    assert "where held-out photos lie is not known, so " in told and "as --photos" in told
 
 
 def test_photos_that_were_labelled_since_join_the_labelled_part(clean_set: Path, tmp_path: Path) -> None:
