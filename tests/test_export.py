@@ -331,14 +331,14 @@ def test_heads_that_are_no_name_are_refused_before_a_file_is_named(tiny_checkpoi
 
 
 def test_patches_of_a_folder_that_one_may_not_look_into_are_not_at_hand(
-    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A checkpoint that somebody else has trained; root may look everywhere."""
 
     def forbidden(self: Path) -> bool:
         raise PermissionError(13, "Permission denied", str(self))
 
-    checkpoint = replace(load_checkpoint(tiny_checkpoint), data_root="/root/patches")
+    checkpoint = replace(load_checkpoint(tiny_checkpoint), data_root=str(tmp_path / "theirs"))
     monkeypatch.setattr(Path, "is_dir", forbidden)
     assert open_run_data(checkpoint, None) is None
 

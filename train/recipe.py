@@ -73,6 +73,10 @@ class Recipe(Section):
             )
         return self
 
+    def with_patience(self, patience: int) -> Self:
+        """The same with another patience, the one setting that may change while a run goes on."""
+        return self.model_copy(update={"evaluation": self.evaluation.model_copy(update={"patience": patience})})
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:

@@ -251,9 +251,7 @@ def _recipe_of(checkpoint: Checkpoint, path: Path, patience: int | None) -> Reci
         recipe = Recipe.model_validate(checkpoint.recipe)
     except ValidationError as error:
         raise TrainingError(f"{path} holds a recipe that this version does not know; start a new run.") from error
-    if patience is None:
-        return recipe
-    return recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"patience": patience})})
+    return recipe if patience is None else recipe.with_patience(patience)
 
 
 def fresh_folder(runs: Path, name: str) -> Path:

@@ -62,8 +62,8 @@ def _is_out_of_patience(checkpoint: Checkpoint, patience: int | None = None) -> 
     recipe = _recipe_of(checkpoint)
     if recipe is None:
         return False
-    config = recipe.evaluation if patience is None else recipe.evaluation.model_copy(update={"patience": patience})
-    return stop_reason(scores_of(checkpoint.history), config) is not None
+    recipe = recipe if patience is None else recipe.with_patience(patience)
+    return stop_reason(scores_of(checkpoint.history), recipe.evaluation) is not None
 
 
 def _recipe_of(checkpoint: Checkpoint) -> Recipe | None:
