@@ -4,7 +4,7 @@ Axes: B image, N head, K class, H row, W column, P photo, V variant.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -67,8 +67,8 @@ class Evaluation:
     labeller_weights: Weights
     disagreement: dict[Weights, DisagreementTally]
     worst: WorstPatches
-    places: Mapping[Photo, int] = field(default_factory=dict)
-    ground_blocks: frozenset[Photo] = frozenset()
+    places: Mapping[Photo, int]
+    ground_blocks: frozenset[Photo]
 
     def of_photos(self, chosen_P: NDArray[np.bool_]) -> "Evaluation":
         """What was counted photo by photo, of some photos alone."""

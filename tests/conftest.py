@@ -37,7 +37,7 @@ def salakseg() -> Salakseg:
 
     def run(*arguments: object, cwd: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "salakseg", *map(str, arguments)]
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=1_800)  # hangs, not slowness
         assert not check or done.returncode == 0, done.stderr
         return done
 

@@ -497,7 +497,7 @@ def test_no_number_that_is_none_reaches_a_sentence() -> None:
 
 def test_the_table_covers_the_quantities_and_its_sentences_are_sentences() -> None:
     assert {rule.quantity for rule in RULES} == set(VALUES)
-    course = course_of(full())
+    course = replace(course_of(full()), watched="The score fell by 5.0 points.")
     for rule in RULES:
         advice = rule.advice(course) if callable(rule.advice) else rule.advice
         for text in (rule.sentence.format(c=course), advice):

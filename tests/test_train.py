@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 import signal
 import subprocess
@@ -150,7 +151,6 @@ def test_the_commands_of_the_teams_notes(plantation: Path, tmp_path: Path) -> No
         (["--recipe", "v4"], "no recipe 'v4'"),
         (["--recipe", "v3", "--phase", "1"], "give one of them"),
         (["--set", "loss.dcie=1"], "no setting 'loss.dcie'"),
-        (["--batch-size", "1"], "data.batch_size"),
         (["--data-root", "nowhere"], "no folder"),
         (["--class-mapping", "nowhere.csv"], "nowhere.csv does not exist"),
         (["--splits", "nowhere/splits.csv"], "splits.csv cannot be written"),
@@ -174,6 +174,13 @@ def test_what_cannot_work_is_one_sentence(plantation: Path, tmp_path: Path, argu
     assert message in " ".join(last.split())
     assert "Traceback" not in done.stderr
     assert not run.exists()
+
+
+def test_a_value_out_of_range_names_its_option(plantation: Path, tmp_path: Path) -> None:
+    words = ["train", "--data-root", plantation, "--checkpoint-dir", tmp_path / "run", "--batch-size", 1]
+    done = command(*words, status=2)
+    assert re.search(r"'--batch-size'.*greater than or equal to 2", " ".join(done.stderr.split()))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_is_not_overwritten_and_a_finished_one_not_resumed(tiny_run: Path) -> None:

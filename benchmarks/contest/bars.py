@@ -63,7 +63,7 @@ def _rows(group: Group, images: str, end: str) -> list[Row]:
 def _missing(results: Mapping[str, Sequence[Result]]) -> str:
     """What keeps the best of the others open: another method may be better; empty where all have their seeds."""
     wanted = {method: SEEDS if method in THREE else 1 for method in _RIVALS}
-    missing = [method for method in MAIN | {TUNED: None} if len(results.get(method, [])) < wanted.get(method, 0)]
+    missing = [method for method in (*MAIN, TUNED) if len(results.get(method, [])) < wanted.get(method, 0)]
     return f"open: without {', '.join(missing)}" if missing else ""
 
 
