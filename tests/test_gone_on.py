@@ -144,6 +144,7 @@ def test_a_larger_patience_holds_whatever_ends_the_run(data: Path, tmp_path: Pat
     trainer._evaluate = kill  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         trainer.run(quiet)
+    assert load_checkpoint(RunFolder(run).last).recipe["evaluation"]["patience"] == 5  # saved before the first step
     assert [record["event"] for record in records(run, "event")][-2:] == ["stopped early", "resumed"]
     assert read_run(run).state is State.INTERRUPTED
     assert newest_unfinished(run.parent, quiet) == run

@@ -88,6 +88,16 @@ def test_patches_that_were_cut_otherwise_do_not_stay_beside_new_ones(tmp_path: P
     assert not list(root.rglob("*_patch_*.png"))
 
 
+def test_a_source_that_cannot_be_opened_does_not_keep_patches_of_another_size(tmp_path: Path, site: Path) -> None:
+    root, other = tmp_path / "root", write_mosaic(tmp_path / "flights" / "other.tif", IMAGE_CHW)
+    prepare(Request(sources=[site, other], root=root, patch=32))
+    other.write_bytes(b"damaged")
+    before = times(root)
+    with pytest.raises(DataError, match=r"other\.tif .*nothing is cut without it"):
+        prepare(Request(sources=[site, other], root=root, patch=16, overwrite=True))
+    assert times(root) == before
+
+
 def test_patches_of_a_name_in_other_capitals_are_somebody_elses(tmp_path: Path, site: Path) -> None:
     images = tmp_path / "root" / "flights" / "images"
     images.mkdir(parents=True)

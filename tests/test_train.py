@@ -30,6 +30,7 @@ from salakseg.network.checkpoint import load_checkpoint
 from salakseg.prepare.manifest import Manifest
 from salakseg.train.recipe import load_recipe
 from salakseg.train.start import Request, resume_run, start_run
+from salakseg.train.state import is_same_data
 
 
 def test_a_run_leaves_everything_behind(tiny_run: Path) -> None:
@@ -287,6 +288,7 @@ def test_what_changed_since_is_told_on_resume(tmp_path: Path) -> None:
     assert (resumed.iteration, resumed.validation.best_score) == (trainer.iteration, trainer.validation.best_score)
     assert resumed.validation.history == trainer.validation.history
     assert not any("have changed" in line for line in said)
+    assert is_same_data(trainer.data_digest, {"patches": trainer.data_digest["patches"]})  # of one that knew less
     labelled = trainer.data.part(Role.LABELLED)[0]
     trainer.data.index.mask_path(labelled).unlink()
     resume_run(tmp_path / "run", None, None, "cpu", said.append, quiet)

@@ -29,7 +29,7 @@ class Keeper:
         clock: Seconds, from any start.
 
     Attributes:
-        saved: Step of the newest checkpoint on disk, -1 if there is none.
+        saved: Step of the newest checkpoint on disk, -1 if there is none, or one that must be replaced at once.
     """
 
     def __init__(

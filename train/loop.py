@@ -94,8 +94,8 @@ class Trainer:
         make_ready(self.network, fabric)
         if recipe.performance.compile:
             self.network.compile()
-        # A fused optimizer would take the gradient scaler of float16 into its kernel, and leave nothing to be clipped
-        # of the heads, and a fused SGD wants the gradient of every head in every step
+        # A fused optimizer takes the gradient scaler of float16 into its kernel, and nothing could be clipped before;
+        # a fused SGD wants every head's gradient in every step, and frozen heads have none
         late = recipe.loss.heads_frozen > 0 and recipe.optimizer.kind == "sgd"
         fused = fabric.device.type == "cuda" and not self._scales_gradients and not late
         optimizer = make_optimizer(self.network, recipe.optimizer, fused)

@@ -132,6 +132,11 @@ def read_run(path: Path) -> RunSummary:
     )
 
 
+def ending_of(path: Path) -> State:
+    """How a run ended by its own log, whether or not a process holds it just now."""
+    return _ending(_read_records(path / "metrics.jsonl")[0], _read_recipe(path / "recipe.toml")[0])[0]
+
+
 def _read_recipe(path: Path) -> tuple[dict[str, Any], str]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8")), ""

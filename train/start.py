@@ -25,7 +25,7 @@ from salakseg.train.parts import Progress, Say, is_unreadable, keep_split, read_
 from salakseg.train.recipe import Recipe, load_recipe
 from salakseg.train.run import RunFolder
 from salakseg.train.schedule import selftraining_weight
-from salakseg.train.state import restore
+from salakseg.train.state import is_same_data, restore
 from salakseg.train.stopping import stop_reason
 from salakseg.train.validate import scores_of
 
@@ -167,7 +167,10 @@ def resume_run(
     index = index_patches(data_root or Path(checkpoint.data_root))
     split = Split.from_rows(checkpoint.split)
     if not any(photo in split.roles for photo in index.photos()):
-        raise DataError(f"{index.root} holds none of the photos that {path} was trained on; name them by --data-root.")
+        raise DataError(
+            f"{index.root} holds none of the photos that {path} was trained on; name them by --data-root, or, where "
+            "they were blocks of ground, put its blocks.csv back."
+        )
     late = [photo for photo in index.photos() if photo not in split.roles]
     if late:
         say(
@@ -179,15 +182,15 @@ def resume_run(
     trainer = Trainer(recipe, data, run, fabric, say, load_weights=False)
     trainer.skipped.look_again(partial(is_unreadable, data))
     restore(trainer, checkpoint)
-    if not newest and checkpoint.iteration > 0:
-        trainer.keeper.saved = -1  # it becomes the newest before the log is cut to its step
+    if checkpoint.iteration > 0 and (patience is not None or not newest):
+        trainer.keeper.saved = -1  # state and patience become the newest before the log is cut to its step
     found, before = trainer.data_digest, checkpoint.training["data"]
     if found["blocks"] != before.get("blocks", found["blocks"]):
         raise DataError(
             f"The patches of {index.root} lie in other blocks of ground than when {path} began, so it would learn from "
             "what judges it; put its blocks.csv back, or start a new run."
         )
-    if found != before:
+    if not is_same_data(found, before):
         say("attention: patches or masks have changed since the run began, so it goes on otherwise than it would have")
     if fabric.is_global_zero:
         run.go_on(recipe, data, fabric.device, checkpoint.iteration, say)

@@ -103,6 +103,11 @@ def data_digest(data: TrainingData) -> dict[str, Any]:
     return {"patches": parts, "class_pixels": data.class_pixels.tolist(), "blocks": digest}
 
 
+def is_same_data(found: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether two digests tell of the same data, by all that the older one knows."""
+    return all(found[key] == value for key, value in before.items())
+
+
 def process_seed(trainer: "Trainer") -> int:
     """Seed of what each process draws for itself from here on, another one in every process and at every step."""
     return trainer.recipe.seed + 1_000_003 * trainer.fabric.global_rank + trainer.iteration

@@ -7,10 +7,10 @@ from pydantic import ValidationError
 
 from salakseg.errors import CheckpointError, TrainingError
 from salakseg.network.checkpoint import Checkpoint, load_checkpoint
-from salakseg.train.ladder import is_left
+from salakseg.train.ladder import is_ladder, is_left
 from salakseg.train.recipe import Recipe
 from salakseg.train.run import RunFolder
-from salakseg.train.runs import State, read_run
+from salakseg.train.runs import State, ending_of
 from salakseg.train.stopping import stop_reason
 from salakseg.train.validate import scores_of
 
@@ -23,14 +23,15 @@ def newest_unfinished(runs: Path, say: Callable[[str], None], patience: int | No
     Args:
         runs: Folder of the runs.
         say: Told which one it is, and which newer ones cannot be gone on with.
-        patience: The one to go on with, if it is to change: a run that the old one has stopped can be unfinished then.
+        patience: The one to go on with, if it is to change: a run that the old one has stopped can be unfinished then,
+            unless it is one of a ladder, whose patience is fixed.
 
     Raises:
         TrainingError: There is none.
     """
     found: list[tuple[float, Path]] = [
         (max(times), folder)
-        for folder in (*runs.glob("*/"), *(runs.glob("*/*/") if patience is None else ()))  # a ladder's is fixed
+        for folder in (*runs.glob("*/"), *runs.glob("*/*/"))
         if (times := _times(RunFolder(folder)))
     ]
     for _, folder in sorted(found, reverse=True):
@@ -41,8 +42,8 @@ def newest_unfinished(runs: Path, say: Callable[[str], None], patience: int | No
         except (CheckpointError, TrainingError) as error:
             say(f"attention: passed over: {error}")
             continue
-        by_watch = read_run(folder).state is State.STOPPED and not _is_out_of_patience(checkpoint)
-        if is_unfinished(checkpoint, patience) and not by_watch:
+        by_watch = ending_of(folder) is State.STOPPED and not _is_out_of_patience(checkpoint)
+        if is_unfinished(checkpoint, None if is_ladder(folder.parent) else patience) and not by_watch:
             say(f"the newest unfinished run is {folder}")
             return folder
         if is_left(folder.parent):

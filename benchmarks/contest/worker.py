@@ -25,7 +25,7 @@ from salakseg.train.parallel import make_fabric
 from salakseg.train.recipe import Recipe
 from salakseg.train.run import RunFolder
 from salakseg.train.signals import Interrupted
-from salakseg.train.state import data_digest, restore
+from salakseg.train.state import data_digest, is_same_data, restore
 
 SPENT = "seconds.txt"
 """File of an unfinished run: what its earlier processes took."""
@@ -113,7 +113,7 @@ def _begun(job: Job, recipe: Recipe, data: ContestData, folder: RunFolder) -> Ch
         _say(f"attention: {error} The run begins anew")
         return None
     same_recipe = stored_digest(checkpoint.recipe, job.all_labelled) == digest_of(recipe, job.all_labelled)
-    if same_recipe and checkpoint.training["data"] == data_digest(data.training):
+    if same_recipe and is_same_data(data_digest(data.training), checkpoint.training["data"]):
         return checkpoint
     _say(
         f"attention: {checkpoint.iteration} steps of another {'set of images' if same_recipe else 'recipe'} are dropped"

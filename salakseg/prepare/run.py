@@ -71,7 +71,8 @@ def prepare(request: Request, progress: Progress | None = None) -> Summary:
 
     Raises:
         SalaksegError: Something contradicts what is there, or a file cannot be read or written. Of several sources
-            that cannot be read the others are cut all the same; see `Summary.failed`.
+            that cannot be read the others are cut all the same, see `Summary.failed`, unless what is there has another
+            size or other classes.
     """
     with gdal_settings(), _errors(request.root):
         plan = make_plan(request)
@@ -84,8 +85,11 @@ def prepare(request: Request, progress: Progress | None = None) -> Summary:
 def _carry_out(request: Request, plan: Plan, progress: Progress) -> Summary:
     manifest = plan.manifest
     if request.overwrite and _were_cut_otherwise(request.root, manifest):
+        if plan.failed:  # its patches would stay beside those of another size
+            raise DataError(f"{plan.failed[0]} The others were cut otherwise before, so nothing is cut without it.")
+        listing = Listing(request.root)
         for task in plan.tasks:  # they must not stay beside the new patches, whatever becomes of these
-            _remove_patches(Listing(request.root), task.file, record_path(request.root, task.file))
+            _remove_patches(listing, task.file, record_path(request.root, task.file))
     _write_classes(request, plan.class_map)
     for task in plan.tasks:
         manifest.sources.pop(str(task.file), None)
@@ -157,7 +161,7 @@ def _cut_task(
     with request.opened(task.file) as source:
         labels = None if request.labels is None else request.labels.open(source.grid, task.file.path)
         try:
-            if request.overwrite:  # and not before it is known that source and labels can be read
+            if request.overwrite:  # not before source and labels can be read, where the older ones fit the new
                 _remove_patches(listing, task.file, path)
             with Record(path, task.made_from, strips) as record:
                 cutter = Cutter(request.root, task.file, source, labels, class_map, task.windows, request.min_valid)
