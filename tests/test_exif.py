@@ -117,11 +117,11 @@ def test_photos_are_found_by_stem_and_by_the_flights_folder(tmp_path: Path) -> N
         "f2/images/DJI_0003_patch_000_000.png",
     )
     photos = tmp_path / "my photos"
-    for name in ("f1/DJI_0001.JPG", "f2/DJI_0001.JPG", "DJI_0002.JPG", "f1/DJI_0003.JPG"):
+    for name in ("f1/DJI_0001.JPG", "f2/DJI_0001.tif", "DJI_0002.JPG", "f1/DJI_0003.JPG"):
         write_photo(photos / name, 110, -7)
     assert find_photos(index_patches(root), photos) == {
         Photo("f1", "DJI_0001"): photos / "f1/DJI_0001.JPG",
-        Photo("f2", "DJI_0001"): photos / "f2/DJI_0001.JPG",
+        Photo("f2", "DJI_0001"): photos / "f2/DJI_0001.tif",
         Photo("f1", "DJI_0002"): photos / "DJI_0002.JPG",
         # f2's DJI_0003 is missing: the file is flight f1's photo of the same number
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cutting import label_source, random_image, random_label, stitch, times, write_mosaic
+from cutting import ArrayLabels, label_source, random_image, random_label, stitch, times, write_mosaic
 from PIL import Image
 
 from salakseg.classes import IGNORE_INDEX
@@ -74,6 +74,27 @@ def test_labels_that_cannot_be_read_cost_no_older_patch(tmp_path: Path, site: Pa
     assert {path: after.get(path) for path in before if path.endswith(".png")} == {
         path: time for path, time in before.items() if path.endswith(".png")
     }
+
+
+def test_a_source_whose_labels_cannot_be_read_stays_what_it_was(tmp_path: Path, site: Path) -> None:
+    root, other = tmp_path / "root", write_mosaic(tmp_path / "flights" / "other.tif", IMAGE_CHW)
+    prepare(Request(sources=[site, other], root=root, patch=32, labels=label_source(LABEL_HW, drawn="before")))
+    sources = json.loads((root / "prepare.json").read_text())["sources"]
+
+    def labels(_grid: Any, path: Path) -> Any:
+        if path.name == "other.tif":
+            raise DataError("other.gpkg is damaged.")
+        return ArrayLabels(LABEL_HW)
+
+    now = label_source(labels, drawn="now")
+    done = prepare(Request(sources=[site, other], root=root, patch=32, labels=now, overwrite=True))
+    assert done.failed == ("other.gpkg is damaged.",)
+    assert index_patches(root).labelled_count == 18
+    found = json.loads((root / "prepare.json").read_text())["sources"]
+    assert {name: found[name] == sources[name] for name in found} == {"flights/site": False, "flights/other": True}
+    mended = label_source(LABEL_HW, drawn="now")
+    done = prepare(Request(sources=[other], root=root, patch=32, labels=mended, overwrite=True))
+    assert (done.failed, len(done.cut)) == ((), 1)
 
 
 def test_patches_that_were_cut_otherwise_do_not_stay_beside_new_ones(tmp_path: Path, site: Path) -> None:

@@ -170,9 +170,8 @@ def prepare(
             say(line)
     _show(summary, min_valid)
     if summary.failed:
-        raise DataError(
-            f"{len(summary.failed)} sources were not cut; mend them or leave them out, and repeat with --resume."
-        )
+        again = "repeat for them alone with --overwrite" if overwrite else "repeat with --resume"
+        raise DataError(f"{len(summary.failed)} sources were not cut; mend them or leave them out, and {again}.")
     if not summary.patches:
         raise DataError(f"{root} got no patch; try a lower --min-valid, or a smaller --patch.")
     if summary.labelled and (summary.cut or not (summary.root / SPLITS).is_file()):

@@ -19,9 +19,9 @@ from salakseg.prepare.cut import Cutter, cut
 from salakseg.prepare.finding import SourceFile
 from salakseg.prepare.index import FILE_NAME as INDEX
 from salakseg.prepare.index import CutSource, write_index
-from salakseg.prepare.manifest import Manifest, differences
+from salakseg.prepare.manifest import Manifest, Plain, differences
 from salakseg.prepare.plan import Plan, Task, finished_record, make_plan
-from salakseg.prepare.record import HIDDEN, Listing, Record, intact, record_path
+from salakseg.prepare.record import HIDDEN, Listing, Record, intact, read_record, record_path
 from salakseg.prepare.request import CLASS_MAPPING, Request
 from salakseg.prepare.sources import Source
 
@@ -91,8 +91,7 @@ def _carry_out(request: Request, plan: Plan, progress: Progress) -> Summary:
         for task in plan.tasks:  # they must not stay beside the new patches, whatever becomes of these
             _remove_patches(listing, task.file, record_path(request.root, task.file))
     _write_classes(request, plan.class_map)
-    for task in plan.tasks:
-        manifest.sources.pop(str(task.file), None)
+    before = {task.file: manifest.sources.pop(str(task.file), None) for task in plan.tasks}
     manifest.indexed = False
     manifest.write()
     total, done, safe_at = sum(len(task.windows) for task in plan.tasks), 0, time.monotonic()
@@ -112,6 +111,8 @@ def _carry_out(request: Request, plan: Plan, progress: Progress) -> Summary:
                 if len(plan.tasks) + len(plan.finished) + len(plan.failed) == 1:
                     raise
                 failed.append(str(error))
+                if before[task.file] is not None and _is_kept(request.root, task.file, before[task.file]):
+                    manifest.sources[str(task.file)] = before[task.file]
                 continue
             notes += told
             any_labels |= has_labels
@@ -199,6 +200,14 @@ def _remove_patches(listing: Listing, file: SourceFile, record: Path) -> None:
     for path in listing.patches(file):
         path.unlink(missing_ok=True)
     record.unlink(missing_ok=True)
+
+
+def _is_kept(root: Path, file: SourceFile, before: Plain) -> bool:
+    """Whether the patches are still there that a source gave before."""
+    try:
+        return read_record(record_path(root, file))[0] == before
+    except (OSError, ValueError):
+        return False
 
 
 def _remove_parts(root: Path, file: SourceFile) -> None:

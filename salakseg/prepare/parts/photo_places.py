@@ -106,11 +106,11 @@ def photo_footprints(
 
 
 def _file_of(photo: Photo, files: list[Path], data_folders: set[str]) -> Path | None:
-    jpegs = [path for path in files if path.suffix.lower() in (".jpg", ".jpeg")]
-    files = jpegs or files  # what has the name of a JPEG is its mask
     own = [path for path in files if own_folder(path) == photo.folder]
     # A file in the folder of another flight is another flight's photo of the same name
     free = own or [path for path in files if own_folder(path) not in data_folders]
+    jpegs = [path for path in free if path.suffix.lower() in (".jpg", ".jpeg")]
+    free = jpegs or free  # what has the name of a JPEG is its mask
     if len(free) > 1:
         raise DataError(
             f"{free[0]} and {free[1]} could both be photo {photo.name}; put the photos of "
