@@ -290,6 +290,7 @@ def history_of(records: Sequence[Mapping[str, Any]], plan: Plan, source: str, wh
 STOPPED_EARLY = "stopped early"
 WATCHED = "stopped by the watch"
 ROLLBACK = "rollback"
+RESUMED = "resumed"
 """The ``event`` of the records that say so."""
 
 
@@ -299,10 +300,12 @@ def _went_back(records: Sequence[Mapping[str, Any]]) -> int | None:
 
 
 def _told_ending(records: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """What the log says of its last evaluation, and why: a run that was gone on with has such records further up."""
+    """What the log says of its end, and why; a run that was gone on with has such records further up."""
     last = max((record["iteration"] for record in records if record["kind"] == "val"), default=None)
     for record in reversed(records):
         event = record.get("event")
+        if record["kind"] == "event" and event == RESUMED:
+            break
         if record["kind"] == "event" and event in (STOPPED_EARLY, WATCHED) and record["iteration"] == last:
             return event, str(record.get("reason", "")) or "no reason is logged."
     return "", ""

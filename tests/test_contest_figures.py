@@ -53,6 +53,7 @@ def test_gap_closed_by_seed() -> None:
         return Result.of("m", 0, {"Tile 1/1": [[0, 0], [10 - right, right]]})
 
     assert gap_closed([run(6)], [run(4)], [run(8)]) == {0: pytest.approx(0.5)}
+    assert gap_closed([run(2)], [run(8)], [run(4)]) == gap_closed([run(2)], [run(8)], [run(8)]) == {}  # no way to go
     assert rarest_class(Result.of("m", 0, {"Tile 1/1": [[1, 0, 0, 0], [0, 9, 0, 0], [0, 0, 5, 0], [0, 0, 0, 0]]})) == 2
 
 

@@ -10,6 +10,7 @@ import pytest
 from salakseg.errors import ReportError
 from salakseg.evaluate.diagnosis import diagnose
 from salakseg.evaluate.history import (
+    RESUMED,
     STOPPED_EARLY,
     WATCHED,
     Plan,
@@ -202,6 +203,9 @@ def test_the_trainer_s_own_log_says_how_it_ended(
     assert (f"The watch stopped the run at 11,500 of 50,000 iterations: {watched}" == length.sentence) is bool(watched)
     assert history_of_records(records, RECIPE).stopped_early is None  # its evaluations alone do not tell
     gone_on = read_history(write_log(tmp_path / "more.jsonl", *records, *told, val(12_000, 0.7)), RECIPE)
+    assert (gone_on.stopped_early, gone_on.watched) == (False, "")
+    again = {"kind": "event", "iteration": 11_500, "event": RESUMED}
+    gone_on = read_history(write_log(tmp_path / "again.jsonl", *records, *told, again), RECIPE)
     assert (gone_on.stopped_early, gone_on.watched) == (False, "")
 
 

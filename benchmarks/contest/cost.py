@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from salakseg.train.recipe import Recipe
 
 START = 15.0
@@ -45,12 +47,11 @@ def seconds_of(recipe: Recipe, records: Sequence[Mapping[str, Any]], budget: str
         and record["seconds"] > 0
     ]
     same = [record for record in alike if record["recipe"]["name"] == recipe.name]
+    known = [(record, units) for record in alike if (units := _passes_of(record)) is not None]
     if same:
         rate = statistics.median(_rate(record) for record in same)
-    elif alike:
-        rate = passes(recipe) * statistics.median(
-            _rate(record) / passes(Recipe.model_validate(record["recipe"])) for record in alike
-        )
+    elif known:
+        rate = passes(recipe) * statistics.median(_rate(record) / units for record, units in known)
     else:
         # Runs on a CPU share its cores; on a GPU each has a core of its own, and launching kernels is most of a step
         rate = (
@@ -59,6 +60,13 @@ def seconds_of(recipe: Recipe, records: Sequence[Mapping[str, Any]], budget: str
             * (jobs if device == "cpu" else max(1.0, jobs / _SIDE_BY_SIDE))
         )
     return START + rate * recipe.schedule.iterations
+
+
+def _passes_of(record: Mapping[str, Any]) -> float | None:
+    try:
+        return passes(Recipe.model_validate(record["recipe"]))
+    except ValidationError:  # a setting was renamed since
+        return None
 
 
 def _rate(record: Mapping[str, Any]) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salakseg.classes import BACKGROUND
+from salakseg.errors import DataError
 from salakseg.evaluate.bootstrap import complete_means, draw_units, interval_of, resample_figures
 from salakseg.evaluate.history import ROLLBACK
 from salakseg.evaluate.metrics import figures_of
@@ -86,10 +87,10 @@ def difference(ours: Sequence[Result], others: Sequence[Result]) -> Difference:
         others: Another's, on the same images.
 
     Raises:
-        ValueError: The images differ.
+        DataError: The images differ.
     """
     if {result.images for result in ours} != {result.images for result in others}:
-        raise ValueError("the two methods were not scored on the same images")
+        raise DataError("Two methods were not scored on the same images; score both again, with all parts at hand.")
     names = ours[0].images
     first, second = (np.mean([r.counts_UKK for r in group], axis=0) for group in (ours, others))
     scenes = sorted({name.partition("/")[0] for name in names})
@@ -117,10 +118,11 @@ def gap_closed(
     ceiling: Sequence[Result],
     score: Callable[[Result], float] = Result.miou,
 ) -> dict[int, float]:
-    """Share of the way from the floor to the ceiling, for each seed that all three have."""
+    """Share of the way from the floor to the ceiling, for each seed that all three have and that has such a way."""
     by_seed = [{result.seed: score(result) for result in group} for group in (ours, floor, ceiling)]
     seeds = sorted(by_seed[0].keys() & by_seed[1].keys() & by_seed[2].keys())
-    return {s: (by_seed[0][s] - by_seed[1][s]) / (by_seed[2][s] - by_seed[1][s]) for s in seeds}
+    ways = {seed: by_seed[2][seed] - by_seed[1][seed] for seed in seeds}
+    return {seed: (by_seed[0][seed] - by_seed[1][seed]) / way for seed, way in ways.items() if way > 0}
 
 
 def rarest_class(result: Result) -> int:

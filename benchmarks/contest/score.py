@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from contest.methods import MAIN, TUNED
+from contest.methods import MAIN, TUNED, TUNING
 from contest.protocol import CLASSES, Picture, pictures_of, read_labelled
 from contest.records import ENDS, Store, read_json, write_json
 from contest.settings import BUDGETS
@@ -55,6 +55,9 @@ def score_all(
         records = [record for record in records if record["key"]["method"] in {*MAIN, TUNED}]
     else:
         records = [record for record in records if run_id(record) in only]
+        tuned = [run_id(record) for record in records if record["key"]["method"] in TUNING]
+        if tuned:
+            raise DataError(f"{tuned[0]} is there to be chosen from on validation; leave it out of what is scored.")
         for missing in sorted(set(only) - set(map(run_id, records))):
             say(f"attention: {missing} is not finished and not scored")
     open_runs = [record for record in records if not _is_scored(record, scores)]

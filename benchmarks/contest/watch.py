@@ -29,7 +29,7 @@ from salakseg.train.validate import Validation
 class ContestTrainer(Trainer):
     """A trainer that validates by image and writes no more than is needed.
 
-    Set `watch` and `resumable` before `run`.
+    Set `validation` and `resumable` before `run`.
 
     Attributes:
         resumable: Whether the whole state is written at evaluations; it is some 80 MB.

@@ -4,7 +4,6 @@ import hashlib
 import json
 import platform
 import shutil
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -180,7 +179,3 @@ def _logged(path: Path, kind: str) -> list[dict[str, Any]]:
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(work(Path(sys.argv[1])))

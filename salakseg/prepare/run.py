@@ -111,8 +111,9 @@ def _carry_out(request: Request, plan: Plan, progress: Progress) -> Summary:
                 if len(plan.tasks) + len(plan.finished) + len(plan.failed) == 1:
                     raise
                 failed.append(str(error))
-                if before[task.file] is not None and _is_kept(request.root, task.file, before[task.file]):
-                    manifest.sources[str(task.file)] = before[task.file]
+                made_from = before[task.file]
+                if made_from is not None and _is_kept(request.root, task.file, made_from):
+                    manifest.sources[str(task.file)] = made_from
                 continue
             notes += told
             any_labels |= has_labels
